@@ -1,0 +1,3 @@
+from eqpot.cli.main import app
+
+app()

@@ -1,0 +1,52 @@
+"""The ASE calculator."""
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from eqpot.model_file import load_potential
+from eqpot.neighbors import build_graph
+
+
+class EqpotCalculator(Calculator):
+    """Energies, forces and stress of a trained potential for ASE Atoms.
+
+    Results, float64: energy and free_energy (eV, equal: there is no smearing), energies [n_atoms] (eV, reference energies
+    included), forces [n_atoms, 3] (eV/Å), stress [6] (eV/Å^3, Voigt order xx yy zz yz xz xy, tension positive). The stress exists
+    for any structure whose cell has a volume, whatever its pbc, as in ASE's own calculators; elsewhere asking for
+    it raises PropertyNotImplementedError.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
+    ignored_changes: ClassVar[set[str]] = {"initial_charges", "initial_magmoms"}
+
+    def __init__(self, model: str | Path, device: str = "cpu", dtype: Literal["float32", "float64"] = "float32", **kwargs: Any) -> None:
+        """Load the model file.
+
+        model: path of a potential.safetensors. dtype: precision of the network; geometry and sums are float64 in any case.
+        Raises ModelFileError and ConfigError as `load_potential` does.
+        """
+        super().__init__(model=str(model), device=device, dtype=dtype, **kwargs)
+        self.potential = load_potential(model, device, dtype)
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes
+    ) -> None:
+        """Compute everything from one reverse pass; UnknownElementError and NeighborError for structures it cannot treat."""
+        super().calculate(atoms, properties, system_changes)
+        graph = build_graph(self.atoms, self.potential.cutoff)
+        result = {name: value.cpu().numpy() for name, value in self.potential.evaluate(graph.to(self.potential.device)).items()}
+        self.results = {
+            "energy": float(result["energy"][0]),
+            "free_energy": float(result["energy"][0]),
+            "energies": result["energies"],
+            "forces": result["forces"],
+        }
+        if self.atoms.cell.rank == 3:
+            self.results["stress"] = np.asarray(full_3x3_to_voigt_6_stress(result["stress"][0]))
+        elif properties and "stress" in properties:
+            raise PropertyNotImplementedError("The structure's cell has no volume, so it has no stress; give it a cell.")

@@ -1,0 +1,23 @@
+"""The `eqpot` command. Heavy imports stay inside the commands, so that --help answers at once."""
+
+import typer
+
+from eqpot.cli.evaluate import evaluate
+from eqpot.cli.export import export
+from eqpot.cli.md import md
+from eqpot.cli.train import train
+
+app = typer.Typer(
+    name="eqpot",
+    help="Interatomic potentials on position-orientation space: fit, evaluate, run, export.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for function in (train, evaluate, md, export):
+    app.command()(function)
+
+
+@app.callback()
+def _root() -> None:
+    pass

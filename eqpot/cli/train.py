@@ -1,0 +1,36 @@
+"""`eqpot train`: fit a potential."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eqpot.cli.console import command, console
+
+
+@command
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file; the keys are those of eqpot.training.TrainConfig.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.epochs=100.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder from its checkpoint.")] = False,
+) -> None:
+    """Fit a potential to DFT data; the run folder receives potential.safetensors, metrics.csv and a checkpoint."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from eqpot.config_file import load_config
+    from eqpot.training import TrainConfig, Trainer
+
+    trainer = Trainer(load_config(TrainConfig, config, overrides or []), resume=resume)
+    console.print(f"{len(trainer.samples)} training and {len(trainer.valid)} validation frames, {trainer.n_parameters} parameters")
+    columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), TextColumn("{task.fields[errors]}"), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("training", total=1.0, epoch=trainer.epoch, errors="")
+
+        def show(report: dict[str, Any]) -> None:
+            errors = f"loss {report['loss']:.2e}"
+            if "force_mae_mev_per_ang" in report:
+                errors += f"  validation {report['energy_mae_mev']:.2f} meV, {report['force_mae_mev_per_ang']:.2f} meV/Å"
+            progress.update(task, completed=min(report["progress"], 1.0), epoch=report["epoch"], errors=errors)
+
+        trainer.run(show)
+    console.print(f"The potential is {trainer.folder / 'potential.safetensors'}")

@@ -1,0 +1,27 @@
+"""Labelled frames, and where their labels came from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One structure with its DFT labels.
+
+    energy in eV; forces [n_atoms, 3] in eV/Å; stress [3, 3] in eV/Å^3, tension positive, or None where not labelled.
+    origin names file and index, for messages.
+    """
+
+    atoms: Atoms
+    energy: float
+    forces: np.ndarray
+    stress: np.ndarray | None
+    origin: str
+
+
+def elements_of(frames: Sequence[Frame]) -> list[int]:
+    """Return the sorted atomic numbers that occur."""
+    return sorted({int(number) for frame in frames for number in frame.atoms.numbers})

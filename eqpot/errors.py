@@ -1,0 +1,29 @@
+"""Errors a user can cause; each message says what is wrong, where, and what to do."""
+
+
+class EqpotError(Exception):
+    """Base of every error that eqpot raises on purpose."""
+
+
+class ConfigError(EqpotError):
+    """A configuration value or a combination of them cannot be used."""
+
+
+class DataError(EqpotError):
+    """A data file, a frame or a label cannot be used."""
+
+
+class ModelFileError(EqpotError):
+    """A model file is unreadable, damaged, or of a version this eqpot does not know."""
+
+
+class UnknownElementError(EqpotError):
+    """A structure holds an element that the potential was not fitted to."""
+
+
+class NeighborError(EqpotError):
+    """A neighbour list cannot be built for this structure."""
+
+
+class SimulationError(EqpotError):
+    """A simulation cannot start or cannot go on."""

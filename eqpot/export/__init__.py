@@ -1,0 +1,1 @@
+"""Exports: one file each for engines that do not run eqpot."""

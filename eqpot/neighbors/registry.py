@@ -1,0 +1,98 @@
+"""One entrance to all neighbour-list builders."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from eqpot.errors import ConfigError, NeighborError
+from eqpot.graph import AtomGraph
+from eqpot.neighbors.brute_force import brute_force
+from eqpot.neighbors.matscipy import matscipy
+
+Builder = Callable[[np.ndarray, np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray]]
+"""(positions [n, 3], complete cell [3, 3], pbc [3], cutoff) -> (edge_index [2, n_edges], shifts [n_edges, 3])."""
+
+BUILDERS: dict[str, Builder] = {"matscipy": matscipy, "brute_force": brute_force}
+DEFAULT_BUILDER = "matscipy"
+
+CLOSEST_DISTANCE = 0.1
+"""Å. Atoms closer than this lie on top of each other: no chemistry has them, and a potential's forces diverge."""
+
+
+def neighbor_list(atoms: Atoms, cutoff: float, builder: str = "auto") -> tuple[np.ndarray, np.ndarray]:
+    """Return all pairs of atoms, images included, that are closer than the cutoff.
+
+    Returns `edge_index` [2, n_edges] (row 0 the source j, row 1 the target i) and integer `shifts` [n_edges, 3], with
+    r = x_j + shifts @ cell - x_i; no self pair at zero shift, every pair in both directions, sorted by target.
+    Any cell, any pbc mask, atoms anywhere; `atoms` is not changed.
+
+    Raises NeighborError for positions that are not finite, a periodic direction without length or a periodic cell without
+    volume, and atoms that lie on top of each other; ConfigError for an unknown builder or a cutoff that is not positive.
+    """
+    name = DEFAULT_BUILDER if builder == "auto" else builder
+    if name not in BUILDERS:
+        raise ConfigError(f"Neighbour-list builder {builder!r} is unknown; use one of auto, {', '.join(BUILDERS)}.")
+    if not 0 < cutoff < np.inf:
+        raise ConfigError(f"The cutoff is {cutoff} Å; it must be positive and finite.")
+    positions = np.array(atoms.positions, dtype=float)
+    pbc = np.array(atoms.pbc, dtype=bool)
+    _check_finite(positions, "positions")
+    _check_finite(atoms.cell.array, "lattice vectors")
+    cell = _complete_cell(np.array(atoms.cell.array, dtype=float), pbc, positions, cutoff)
+    edge_index, shifts = BUILDERS[name](positions, cell, pbc, cutoff)
+    order = np.argsort(edge_index[1], kind="stable")
+    edge_index, shifts = np.ascontiguousarray(edge_index[:, order]), np.ascontiguousarray(shifts[order])
+    _check_distances(positions, cell, edge_index, shifts)
+    return edge_index, shifts
+
+
+def build_graph(atoms: Atoms, cutoff: float, builder: str = "auto") -> AtomGraph:
+    """Return the `AtomGraph` of one structure; see `neighbor_list` for the errors."""
+    edge_index, shifts = neighbor_list(atoms, cutoff, builder)
+    return AtomGraph(
+        positions=torch.tensor(atoms.positions, dtype=torch.float64),
+        numbers=torch.tensor(atoms.numbers, dtype=torch.int64),
+        cells=torch.tensor(atoms.cell.array, dtype=torch.float64).unsqueeze(0),
+        edge_index=torch.from_numpy(edge_index),
+        shifts=torch.from_numpy(shifts),
+        batch=torch.zeros(len(atoms), dtype=torch.int64),
+    )
+
+
+def _check_finite(values: np.ndarray, what: str) -> None:
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad):
+        raise NeighborError(f"The {what} hold NaN or infinity, first in row {bad[0]}; check the structure.")
+
+
+def _complete_cell(cell: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cutoff: float) -> np.ndarray:
+    """Return a cell whose open directions are orthogonal to the periodic ones and hold all atoms."""
+    for axis in np.flatnonzero(pbc):
+        if np.linalg.norm(cell[axis]) == 0:
+            raise NeighborError(f"The structure is periodic along lattice vector {'abc'[axis]}, which is zero; give it a length or set pbc to False there.")
+    periodic = cell[pbc]
+    # Compare the directions alone: a needle cell has little volume and is still right.
+    directions = periodic / np.linalg.norm(periodic, axis=1, keepdims=True)
+    if len(periodic) > 1 and np.linalg.svd(directions, compute_uv=False).min() < 1e-8:
+        raise NeighborError("The periodic lattice vectors are linearly dependent, so the cell has no volume; correct the cell.")
+    if pbc.all():
+        return cell
+    complete = cell.copy()
+    # The right singular vectors past the rank span the space orthogonal to the periodic vectors.
+    basis = np.linalg.svd(directions)[2] if len(periodic) else np.eye(3)
+    for axis, direction in zip(np.flatnonzero(~pbc), basis[len(periodic) :], strict=True):
+        extent = np.ptp(positions @ direction) if len(positions) else 0.0
+        complete[axis] = direction * (extent + cutoff + 1.0)
+    return complete
+
+
+def _check_distances(positions: np.ndarray, cell: np.ndarray, edge_index: np.ndarray, shifts: np.ndarray) -> None:
+    source, target = edge_index
+    distances = np.linalg.norm(positions[source] + shifts @ cell - positions[target], axis=1)
+    if len(distances) and distances.min() < CLOSEST_DISTANCE:
+        worst = int(distances.argmin())
+        raise NeighborError(
+            f"Atoms {target[worst]} and {source[worst]} lie on top of each other ({distances[worst]:.3g} Å apart); correct the structure."
+        )

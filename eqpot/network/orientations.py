@@ -1,0 +1,81 @@
+"""Orientation grids: spherical designs, on which sums over orientations are exact integrals.
+
+A set of O unit vectors n_o is a spherical t-design when the mean of every polynomial of degree <= t over
+the set equals its mean over the sphere (Delsarte, Goethals, Seidel 1977). All of the network's angular
+algebra is polynomial, so on a design of high enough degree it is exactly equivariant; `required_degree`
+says how high.
+"""
+
+import math
+
+import torch
+
+from eqpot.errors import ConfigError
+from eqpot.network.invariants import spherical_harmonics
+
+_GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
+
+DESIGN_DEGREES = {12: 5, 24: 7}
+"""Number of points -> degree t of the spherical design that `spherical_design` returns."""
+
+
+def spherical_design(n_points: int) -> torch.Tensor:
+    """Return the unit vectors [n_points, 3] (float64) of a spherical design.
+
+    12 points are the icosahedron (t = 5); 24 points are the improved snub cube of McLaren (1963), t = 7.
+    Both are orbits of rotation groups and are made here by closed formulas, the same on every machine.
+
+    Raises ConfigError for a number of points without a known design.
+    """
+    if n_points == 12:
+        return _icosahedron()
+    if n_points == 24:
+        return _mclaren()
+    known = ", ".join(str(n) for n in DESIGN_DEGREES)
+    raise ConfigError(f"No spherical design with {n_points} points is known to eqpot; use one of {known}.")
+
+
+def _icosahedron() -> torch.Tensor:
+    points = []
+    for a in (1.0, -1.0):
+        for b in (_GOLDEN_RATIO, -_GOLDEN_RATIO):
+            points += [(0.0, a, b), (a, b, 0.0), (b, 0.0, a)]
+    vectors = torch.tensor(points, dtype=torch.float64)
+    return vectors / vectors.norm(dim=1, keepdim=True)
+
+
+def _mclaren() -> torch.Tensor:
+    """Orbit of one point under the 24 rotations of the cube.
+
+    The orbit is a 3-design for any point and integrates degrees 5 and 7 as well, since the octahedral
+    rotation group has no invariants of odd degree below 9. Degrees 4 and 6 have one invariant each; the
+    two conditions fix the point. With s = x^2 + y^2 + z^2 = 1 they read x^4 + y^4 + z^4 = 3/5 and
+    x^2 y^2 z^2 = 1/105, so the squares of the coordinates are the roots of a cubic.
+    """
+    # Elementary symmetric polynomials of the squares: e1 = 1, e2 = (1 - 3/5) / 2, e3 = 1 / 105.
+    e1, e2, e3 = 1.0, 0.2, 1.0 / 105.0
+    p, q = e2 - e1 * e1 / 3, -2 * e1**3 / 27 + e1 * e2 / 3 - e3
+    angle = math.acos(3 * q / (2 * p) * math.sqrt(-3 / p)) / 3
+    squares = [2 * math.sqrt(-p / 3) * math.cos(angle - 2 * math.pi * k / 3) + e1 / 3 for k in range(3)]
+    x, y, z = (math.sqrt(square) for square in squares)
+    points = []
+    # Rotations of the cube: even permutations with an even number of sign changes and odd ones with an odd number.
+    for parity, order in ((1, (x, y, z)), (1, (y, z, x)), (1, (z, x, y)), (-1, (y, x, z)), (-1, (x, z, y)), (-1, (z, y, x))):
+        for sx in (1, -1):
+            for sy in (1, -1):
+                points.append((sx * order[0], sy * order[1], parity * sx * sy * order[2]))
+    return torch.tensor(points, dtype=torch.float64)
+
+
+def required_degree(feature_degree: int, kernel_degree: int) -> int:
+    """Design degree t at which the network is exactly equivariant.
+
+    The convolution integrates a feature of degree Lf times a kernel of degree Lk against a harmonic of degree Lf:
+    t >= Lk + 2 Lf. The product of two features needs t >= 3 Lf.
+    """
+    return max(kernel_degree + 2 * feature_degree, 3 * feature_degree)
+
+
+def design_residual(orientations: torch.Tensor, degree: int) -> float:
+    """Return the largest |mean over the points of Y_lm| for 1 <= l <= degree: rounding error on a design of that degree."""
+    return float(spherical_harmonics(orientations, degree).mean(dim=0)[1:].abs().max())

@@ -1,0 +1,52 @@
+"""Functions of the edge length: Bessel basis, smooth window, and the radial network of the kernels."""
+
+import math
+
+import torch
+from torch import nn
+
+
+def smooth_window(lengths: torch.Tensor, cutoff: float) -> torch.Tensor:
+    """Return 1 - 28 u^6 + 48 u^7 - 21 u^8 with u = r / cutoff, zero beyond (Gasteiger et al. 2020, eq. 8, p = 6).
+
+    The value and its first two derivatives vanish at the cutoff, so energies, forces and Hessians are continuous there.
+    """
+    u = lengths / cutoff
+    window = 1 + u**6 * (-28 + u * (48 - 21 * u))
+    return torch.where(u < 1, window, torch.zeros_like(window))
+
+
+def bessel_functions(lengths: torch.Tensor, cutoff: float, count: int) -> torch.Tensor:
+    """Return sqrt(2 / cutoff) sin(n pi r / cutoff) / r for n = 1 ... count, [n_edges, count] (ibid., eq. 7).
+
+    The sines follow from sin(x) and cos(x) by the recursion sin((n + 1) x) = 2 cos(x) sin(n x) - sin((n - 1) x).
+    """
+    x = lengths * (math.pi / cutoff)
+    double_cosine = 2 * torch.cos(x)
+    sines = [torch.sin(x)]
+    previous = torch.zeros_like(x)
+    for n in range(1, count):
+        current = double_cosine * sines[n - 1] - previous
+        previous = sines[n - 1]
+        sines.append(current)
+    return torch.stack(sines, dim=-1) * (math.sqrt(2 / cutoff) / lengths).unsqueeze(-1)
+
+
+class RadialNetwork(nn.Module):
+    """Hidden features of an edge: a two-layer perceptron of the Bessel functions and the two elements, times the window."""
+
+    def __init__(self, n_elements: int, n_bessel: int, width: int, cutoff: float) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+        self.n_bessel = n_bessel
+        self.input = nn.Linear(n_bessel, width)
+        self.source_element = nn.Embedding(n_elements, width)
+        self.target_element = nn.Embedding(n_elements, width)
+        self.hidden = nn.Linear(width, width)
+
+    def forward(self, lengths: torch.Tensor, source_species: torch.Tensor, target_species: torch.Tensor) -> torch.Tensor:
+        """Map lengths [n_edges] and species indices [n_edges] to features [n_edges, width] that vanish at the cutoff."""
+        elements = self.source_element(source_species) + self.target_element(target_species)
+        hidden = nn.functional.silu(self.input(bessel_functions(lengths, self.cutoff, self.n_bessel)) + elements)
+        hidden = nn.functional.silu(self.hidden(hidden))
+        return hidden * smooth_window(lengths, self.cutoff).unsqueeze(-1)

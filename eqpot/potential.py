@@ -1,0 +1,126 @@
+"""`Potential`: a network with elements, reference energies, scale and cutoff; energies, forces and stress in eV and Å."""
+
+import torch
+from torch import nn
+
+from eqpot.elements import MAX_ATOMIC_NUMBER, symbols_of
+from eqpot.errors import ConfigError, UnknownElementError
+from eqpot.graph import AtomGraph, edge_vectors
+from eqpot.network.fibre_bundle import FibreBundleNetwork
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class Potential(nn.Module):
+    """Energy of atoms: E = sum_i (E_ref(z_i) + scale * network_i).
+
+    Geometry, reference energies and sums are float64 whatever the network's dtype, so large cells and large reference
+    energies cost no digits. The module can be scripted as it is; `eqpot.export` does so.
+    """
+
+    __jit_unused_properties__ = ["dtype", "device"]
+
+    species_of_number: torch.Tensor
+    reference_energies: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, network: FibreBundleNetwork, elements: list[int], reference_energies: torch.Tensor, scale: float) -> None:
+        """elements: atomic numbers [n_elements] in the order of the network's species; reference_energies [n_elements] in eV.
+
+        scale: eV per unit of the network's output. Raises ConfigError when the lengths differ.
+        """
+        super().__init__()
+        if len(elements) != len(reference_energies) or len(elements) != network.embedding.num_embeddings:
+            raise ConfigError(
+                f"{len(elements)} elements, {len(reference_energies)} reference energies and a network for "
+                f"{network.embedding.num_embeddings} elements do not fit together."
+            )
+        self.network = network
+        self.elements = list(elements)
+        self.cutoff = float(network.config.cutoff)
+        species = torch.full([MAX_ATOMIC_NUMBER + 1], -1, dtype=torch.int64)
+        species[torch.tensor(self.elements)] = torch.arange(len(self.elements))
+        self.register_buffer("species_of_number", species, persistent=False)
+        self.register_buffer("reference_energies", reference_energies.detach().to(torch.float64), persistent=False)
+        self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64), persistent=False)
+
+    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
+        # A change of dtype concerns the network alone; a change of device concerns everything.
+        exact = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
+        super()._apply(fn, recurse)
+        for name, buffer in exact.items():
+            setattr(self, name, buffer.to(fn(buffer).device))
+        return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The network's dtype."""
+        return self.network.embedding.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.embedding.weight.device
+
+    def check_elements(self, numbers: torch.Tensor) -> None:
+        """Raise UnknownElementError if `numbers` [n_atoms] hold an element that the potential was not fitted to."""
+        unknown = sorted(set(numbers.tolist()) - set(self.elements))
+        if unknown:
+            raise UnknownElementError(
+                f"The structure holds {', '.join(symbols_of(unknown))}, and this potential knows {', '.join(symbols_of(self.elements))} only; "
+                "use a potential that was fitted to all of the structure's elements."
+            )
+
+    def evaluate(self, graph: AtomGraph) -> dict[str, torch.Tensor]:
+        """Return what `forward` does for a graph, after checking its elements."""
+        self.check_elements(graph.numbers)
+        result: dict[str, torch.Tensor] = self(*graph.tensors())
+        return result
+
+    def atomic_energies(
+        self,
+        vectors: torch.Tensor,
+        numbers: torch.Tensor,
+        edge_index: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return atomic energies [n_atoms] in eV, float64, from edge vectors [n_edges, 3] in Å; differentiable any number of times."""
+        species = self.species_of_number.index_select(0, numbers)
+        energies = self.network(vectors.to(self.network.embedding.weight.dtype), species, edge_index)
+        return self.scale * energies.to(torch.float64) + self.reference_energies.index_select(0, species)
+
+    def forward(
+        self,
+        positions: torch.Tensor,
+        numbers: torch.Tensor,
+        cells: torch.Tensor,
+        edge_index: torch.Tensor,
+        shifts: torch.Tensor,
+        batch: torch.Tensor,
+        create_graph: bool = False,
+    ) -> dict[str, torch.Tensor]:
+        """Return energy, energies, forces and stress of a batch from one reverse pass; shapes of the input as in `AtomGraph`.
+
+        energy   [n_structures] float64, eV
+        energies [n_atoms] float64, eV, reference energies included
+        forces   [n_atoms, 3] float64, eV/Å
+        stress   [n_structures, 3, 3] float64, eV/Å^3: (1 / V) dE / d strain, tension positive; zero for a structure without a
+                 cell of non-zero volume, where it is not defined
+
+        With g = dE/dr for every edge vector r = x_j - x_i, the force is F_i = sum_{j -> i} g - sum_{i -> k} g and the strain derivative
+        is sum r g^T. `create_graph` keeps the graph of the forces for a loss or a Hessian.
+        """
+        vectors = edge_vectors(positions, cells, edge_index, shifts, batch)
+        if not vectors.requires_grad:
+            vectors.requires_grad_()
+        energies = self.atomic_energies(vectors, numbers, edge_index)
+        gradient = torch.autograd.grad([energies.sum()], [vectors], create_graph=create_graph)[0]
+        assert gradient is not None
+        forces = torch.zeros_like(positions).index_add(0, edge_index[1], gradient).index_add(0, edge_index[0], -gradient)
+        edge_batch = batch.index_select(0, edge_index[1])
+        virial = torch.zeros_like(cells).index_add(0, edge_batch, vectors.unsqueeze(2) * gradient.unsqueeze(1))
+        virial = (virial + virial.transpose(1, 2)) / 2
+        volume = torch.linalg.det(cells).abs().view(-1, 1, 1)
+        stress = torch.where(volume > 0, virial / torch.where(volume > 0, volume, torch.ones_like(volume)), torch.zeros_like(virial))
+        energy = torch.zeros_like(cells[:, 0, 0]).index_add(0, batch, energies)
+        if not create_graph:
+            energy, energies, forces, stress = energy.detach(), energies.detach(), forces.detach(), stress.detach()
+        return {"energy": energy, "energies": energies, "forces": forces, "stress": stress}

@@ -1,0 +1,64 @@
+"""What a training run is told; every key with its type, default, bounds and help."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from eqpot.network.config import NetworkConfig
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Section):
+    """Where the labelled frames are and how they are split."""
+
+    train: list[Path] = Field(min_length=1, description="Data files: extxyz or anything ASE reads, rMD17 npz.")
+    valid: list[Path] | None = Field(None, description="Validation files; by default frames are taken from `train`.")
+    n_train: int | None = Field(None, ge=1, description="Training frames; by default all that are left.")
+    n_valid: int | None = Field(None, ge=1, description="Validation frames; by default 5 % of `train`, or all of `valid`.")
+    split: Literal["random", "ordered"] = Field("random", description="Take frames at random, or the first for training and the next for validation.")
+    energy_key: str = Field("energy", description="Name of the energy in the files.")
+    forces_key: str = Field("forces", description="Name of the forces in the files.")
+    stress_key: str = Field("stress", description="Name of the stress in the files, eV/Å^3; frames may lack it.")
+    reference_energies: Literal["least_squares", "mean"] | dict[str, float] = Field(
+        "least_squares", description="Per-element energies, eV: fitted, the mean per atom, or given by symbol."
+    )
+
+    @field_validator("train", "valid", mode="before")
+    @classmethod
+    def _one_file(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | Path) else value
+
+
+class OptimizationConfig(_Section):
+    """How the weights are found."""
+
+    epochs: int = Field(500, ge=1, description="Passes over the training frames.")
+    minutes: float | None = Field(None, gt=0, description="End the schedule after this wall time if the epochs take longer.")
+    batch_size: int = Field(5, ge=1, description="Structures a step.")
+    learning_rate: float = Field(5e-3, gt=0, description="Peak of the learning rate: linear warm-up, cosine to zero.")
+    warmup_steps: int = Field(500, ge=0, description="Steps of the warm-up.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of the weight matrices.")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="Decay of the moving average of the weights, which is what is kept.")
+    gradient_clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
+    energy_weight: float = Field(1.0, ge=0, description="Weight of the squared error of the energy per atom.")
+    forces_weight: float = Field(1.0, ge=0, description="Weight of the squared error of the force components.")
+    stress_weight: float = Field(1.0, ge=0, description="Weight of the squared error of the virial per atom, V stress / n_atoms.")
+    validate_every: int = Field(5, ge=1, description="Epochs between validations and checkpoints.")
+    compile: bool | None = Field(None, description="Compile the training step; by default for runs long enough to pay for it.")
+    threads: int = Field(1, ge=1, description="Threads of the training step; small batches gain nothing from more.")
+
+
+class TrainConfig(_Section):
+    """A whole training run."""
+
+    output: Path = Field(description="Run folder; it must not exist yet.")
+    seed: int = Field(0, ge=0, description="Seed of the split, the initial weights and the order of the frames.")
+    dtype: Literal["float32", "float64"] = Field("float32", description="Precision of the network.")
+    device: str = Field("cpu", description="Device that trains.")
+    data: DataConfig
+    network: NetworkConfig = NetworkConfig()
+    training: OptimizationConfig = OptimizationConfig()

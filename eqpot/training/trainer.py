@@ -1,0 +1,242 @@
+"""The training loop."""
+
+import csv
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from eqpot.data import Frame, LabelKeys, elements_of, file_hash, fit_reference_energies, label_graphs, read_frames
+from eqpot.errors import ConfigError, DataError, EqpotError
+from eqpot.model_file import save_potential
+from eqpot.network.fibre_bundle import FibreBundleNetwork
+from eqpot.potential import DTYPES, Potential
+from eqpot.training.checkpoint import read_checkpoint, write_checkpoint
+from eqpot.training.compiled import choose_step
+from eqpot.training.config import TrainConfig
+from eqpot.training.loss import collate_samples, make_sample
+from eqpot.training.metrics import evaluate
+from eqpot.training.optimizer import learning_rate, make_optimizer, update_average
+
+logger = logging.getLogger(__name__)
+
+Report = Callable[[dict[str, Any]], None]
+"""Called after every epoch with what is known: epoch, step, progress, loss, learning_rate, and the last validation errors."""
+
+
+def read_split(config: TrainConfig) -> tuple[list[Frame], list[Frame]]:
+    """Return training and validation frames as the configuration says; DataError when there are too few."""
+    data = config.data
+    keys = LabelKeys(data.energy_key, data.forces_key, data.stress_key)
+    frames = read_frames(data.train, keys)
+    order = np.arange(len(frames))
+    if data.split == "random":
+        order = np.random.default_rng(config.seed).permutation(order)
+    if data.valid is not None:
+        valid = read_frames(data.valid, keys)[: data.n_valid]
+        n_valid = 0
+    else:
+        n_valid = data.n_valid or max(1, round(0.05 * len(frames)))
+    n_train = data.n_train if data.n_train is not None else len(frames) - n_valid
+    if n_train < 1 or n_train + n_valid > len(frames):
+        raise DataError(f"{n_train} training and {n_valid} validation frames are asked for, and the files hold {len(frames)}; lower n_train or n_valid.")
+    if data.valid is None:
+        valid = [frames[i] for i in order[n_train : n_train + n_valid]]
+    train = [frames[i] for i in order[:n_train]]
+    unknown = set(elements_of(valid)) - set(elements_of(train))
+    if unknown:
+        raise DataError(f"The validation frames hold elements that the training frames lack (atomic numbers {sorted(unknown)}); split differently.")
+    return train, valid
+
+
+def new_potential(config: TrainConfig, frames: Sequence[Frame], average_neighbors: float) -> Potential:
+    """Return a potential with fresh weights, and reference energies and scale fitted to the frames."""
+    elements = elements_of(frames)
+    references = fit_reference_energies(frames, config.data.reference_energies)
+    scale = math.sqrt(np.mean(np.concatenate([frame.forces.ravel() for frame in frames]) ** 2))
+    if scale == 0:
+        raise DataError("All training forces are zero, so they set no scale; check the labels (constraints set to zero?).")
+    torch.manual_seed(config.seed)
+    network = FibreBundleNetwork(config.network, len(elements), average_neighbors)
+    return Potential(network, elements, torch.from_numpy(references), scale).to(config.device, DTYPES[config.dtype])
+
+
+class Trainer:
+    """A training run: its data, its weights and where it stands.
+
+    The run folder receives config.yaml, metrics.csv, checkpoint.safetensors and potential.safetensors (the moving average of the
+    weights, at its best validation).
+    """
+
+    def __init__(self, config: TrainConfig, resume: bool = False) -> None:
+        """Read the data and set everything up; ConfigError if the run folder exists (or, to resume, does not fit)."""
+        self.config = config
+        self.folder = config.output
+        if resume and not self._file("checkpoint.safetensors").is_file():
+            raise ConfigError(f"There is no checkpoint in {self.folder} to resume from; start the run without --resume.")
+        if not resume and self.folder.exists():
+            raise ConfigError(f"The run folder {self.folder} exists; choose another output, remove it, or continue it with --resume.")
+        torch.set_num_threads(config.training.threads)
+        train, valid = read_split(config)
+        train_graphs = label_graphs(train, config.network.cutoff)
+        self.valid = label_graphs(valid, config.network.cutoff)
+        n_edges = sum(item.graph.edge_index.shape[1] for item in train_graphs)
+        if n_edges == 0:
+            raise DataError(f"No two atoms of the training frames are closer than the cutoff of {config.network.cutoff} Å; raise network.cutoff.")
+        self.potential = new_potential(config, train, n_edges / sum(item.graph.n_atoms for item in train_graphs))
+        self.samples = [make_sample(item, self.potential) for item in train_graphs]
+        self.with_stress = any(frame.stress is not None for frame in train)
+        self.data_description = {
+            "data_sha256": file_hash([*config.data.train, *(config.data.valid or [])]),
+            "training_frames": len(train),
+            "validation_frames": len(valid),
+        }
+
+        self.parameters = list(self.potential.network.parameters())
+        self.average = [parameter.detach().clone() for parameter in self.parameters]
+        self.optimizer = make_optimizer(self.parameters, config.training)
+        self.order = torch.Generator().manual_seed(config.seed)
+        self.epoch = self.step = 0
+        self.seconds = 0.0
+        self.best = math.inf
+        self.errors: dict[str, float] = {}
+        if resume:
+            self._restore()
+        else:
+            self.folder.mkdir(parents=True)
+            text = yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False)
+            self._file("config.yaml").write_text(text, encoding="utf-8")
+
+    def run(self, report: Report = lambda _: None) -> None:
+        """Train to the end of the schedule."""
+        settings = self.config.training
+        steps_per_epoch = math.ceil(len(self.samples) / settings.batch_size)
+        example = collate_samples(self.samples[: settings.batch_size])
+        remaining = (settings.epochs - self.epoch) * steps_per_epoch
+        step_function, _ = choose_step(self.potential.network, settings, example, self.with_stress, remaining)
+        self.potential.network.requires_grad_(False)
+        started = time.monotonic() - self.seconds
+        while self._progress() < 1:
+            permutation = torch.randperm(len(self.samples), generator=self.order).tolist()
+            total = 0.0
+            for first in range(0, len(permutation), settings.batch_size):
+                batch = collate_samples([self.samples[i] for i in permutation[first : first + settings.batch_size]])
+                fraction = (self.epoch + first / len(permutation)) / settings.epochs
+                loss, *gradients = step_function(self.parameters, *batch.tensors())
+                self._update(loss, gradients, fraction)
+                total += float(loss) * len(batch.counts)
+                self.seconds = time.monotonic() - started
+            self.epoch += 1
+            if self.epoch % settings.validate_every == 0 or self._progress() >= 1:
+                self._validate(total / len(permutation))
+            report(
+                {"epoch": self.epoch, "progress": self._progress(), "loss": total / len(permutation), "seconds": self.seconds, **self.errors}
+            )
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters)
+
+    def _progress(self, fraction: float | None = None) -> float:
+        """Return how much of the schedule is done: by epochs or, where that is further, by wall time."""
+        settings = self.config.training
+        by_epochs = self.epoch / settings.epochs if fraction is None else fraction
+        return max(by_epochs, self.seconds / (60 * settings.minutes)) if settings.minutes else by_epochs
+
+    def _update(self, loss: torch.Tensor, gradients: list[torch.Tensor], fraction: float) -> None:
+        settings = self.config.training
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(settings, self.step, self._progress(fraction))
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, settings.gradient_clip)
+        if not torch.isfinite(norm):
+            raise EqpotError(
+                f"The training diverged at step {self.step} (loss {float(loss):.3g}); lower training.learning_rate. "
+                f"The last checkpoint is in {self.folder}."
+            )
+        self.optimizer.step()
+        self.step += 1
+        update_average(self.average, self.parameters, self.step, settings.ema_decay)
+
+    def _validate(self, loss: float) -> None:
+        """Evaluate the averaged weights, keep them if they are the best so far, and write a checkpoint."""
+        current = [parameter.detach().clone() for parameter in self.parameters]
+        _copy(self.average, self.parameters)
+        self.errors = evaluate(self.potential, self.valid)
+        score = self._score(self.errors)
+        if score < self.best:
+            self.best = score
+            training = {**self.data_description, "epochs": self.epoch, "steps": self.step, "seed": self.config.seed, "validation": self.errors}
+            save_potential(self.potential, self._file("potential.safetensors"), training)
+        _copy(current, self.parameters)
+        row = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "loss": loss,
+            **self.errors,
+        }
+        _append_row(self._file("metrics.csv"), row)
+        self._write_checkpoint()
+
+    def _score(self, errors: dict[str, float]) -> float:
+        """Return the validation loss, with the weights of the training loss."""
+        settings = self.config.training
+        return (
+            settings.energy_weight * errors["energy_rmse_mev_per_atom"] ** 2 + settings.forces_weight * errors["force_rmse_mev_per_ang"] ** 2
+        )
+
+    def _write_checkpoint(self) -> None:
+        tensors = {"order": self.order.get_state()}
+        for index, (parameter, average) in enumerate(zip(self.parameters, self.average, strict=True)):
+            tensors[f"parameter.{index}"], tensors[f"average.{index}"] = parameter, average
+            for name, value in self.optimizer.state[parameter].items():
+                tensors[f"{name}.{index}"] = value
+        state = {
+            "config": json.loads(self.config.model_dump_json()),
+            "data": self.data_description,
+            **{name: getattr(self, name) for name in ("epoch", "step", "seconds", "best", "errors")},
+        }
+        write_checkpoint(self._file("checkpoint.safetensors"), state, tensors)
+
+    def _restore(self) -> None:
+        state, tensors = read_checkpoint(self._file("checkpoint.safetensors"))
+        if state["config"] != json.loads(self.config.model_dump_json()) or state["data"] != self.data_description:
+            raise ConfigError(f"The configuration or the data differ from those of the run in {self.folder}; resume with the same ones.")
+        for name in ("epoch", "step", "seconds", "best", "errors"):
+            setattr(self, name, state[name])
+        self.order.set_state(tensors.pop("order"))
+        for index, (parameter, average) in enumerate(zip(self.parameters, self.average, strict=True)):
+            with torch.no_grad():
+                parameter.copy_(tensors[f"parameter.{index}"])
+                average.copy_(tensors[f"average.{index}"])
+            self.optimizer.state[parameter] = {
+                name: tensors[f"{name}.{index}"].to(parameter.device) for name in ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+            }
+
+    def _file(self, name: str) -> Path:
+        return self.folder / name
+
+
+def _copy(values: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> None:
+    with torch.no_grad():
+        for value, target in zip(values, targets, strict=True):
+            target.copy_(value)
+
+
+def _append_row(path: Path, row: dict[str, Any]) -> None:
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)

@@ -1,0 +1,15 @@
+"""Units: eV, Å, amu and eV/Å^3 inside; fs, K and GPa at the edges. Constants are ASE's (CODATA 2014)."""
+
+from ase import units as _ase
+
+FEMTOSECOND: float = _ase.fs
+"""1 fs in the internal unit of time, Å sqrt(amu / eV)."""
+
+BOLTZMANN: float = _ase.kB
+"""Boltzmann's constant in eV/K."""
+
+GIGAPASCAL: float = _ase.GPa
+"""1 GPa in eV/Å^3."""
+
+KCAL_PER_MOL: float = _ase.kcal / _ase.mol
+"""1 kcal/mol in eV."""
