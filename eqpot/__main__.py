@@ -1,3 +1,5 @@
+"""`python -m eqpot`."""
+
 from eqpot.cli.main import app
 
 app()

@@ -1,7 +1,7 @@
 """The ASE calculator."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from ase import Atoms
@@ -21,8 +21,8 @@ class EqpotCalculator(Calculator):
     it raises PropertyNotImplementedError.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
-    ignored_changes: ClassVar[set[str]] = {"initial_charges", "initial_magmoms"}
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 (ASE's contract)
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012 (ASE's contract)
 
     def __init__(self, model: str | Path, device: str = "cpu", dtype: Literal["float32", "float64"] = "float32", **kwargs: Any) -> None:
         """Load the model file.
@@ -33,12 +33,11 @@ class EqpotCalculator(Calculator):
         super().__init__(model=str(model), device=device, dtype=dtype, **kwargs)
         self.potential = load_potential(model, device, dtype)
 
-    def calculate(
-        self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes
-    ) -> None:
+    def calculate(self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes) -> None:
         """Compute everything from one reverse pass; UnknownElementError and NeighborError for structures it cannot treat."""
         super().calculate(atoms, properties, system_changes)
-        graph = build_graph(self.atoms, self.potential.cutoff)
+        structure = cast(Atoms, self.atoms)
+        graph = build_graph(structure, self.potential.cutoff)
         result = {name: value.cpu().numpy() for name, value in self.potential.evaluate(graph.to(self.potential.device)).items()}
         self.results = {
             "energy": float(result["energy"][0]),
@@ -46,7 +45,7 @@ class EqpotCalculator(Calculator):
             "energies": result["energies"],
             "forces": result["forces"],
         }
-        if self.atoms.cell.rank == 3:
+        if structure.cell.rank == 3:
             self.results["stress"] = np.asarray(full_3x3_to_voigt_6_stress(result["stress"][0]))
         elif properties and "stress" in properties:
             raise PropertyNotImplementedError("The structure's cell has no volume, so it has no stress; give it a cell.")

@@ -83,7 +83,9 @@ def _read(path: Path, tensors: bool) -> tuple[dict[str, Any], dict[str, torch.Te
             metadata = file.metadata() or {}
             contents = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"The model file {path} is damaged or not a safetensors file ({_first_line(error)}); fetch or export it again.") from error
+        raise ModelFileError(
+            f"The model file {path} is damaged or not a safetensors file ({_first_line(error)}); fetch or export it again."
+        ) from error
     try:
         header = json.loads(metadata[_HEADER_KEY])
         format_version = int(header["format_version"])
@@ -91,7 +93,8 @@ def _read(path: Path, tensors: bool) -> tuple[dict[str, Any], dict[str, torch.Te
         raise ModelFileError(f"The file {path} is a safetensors file but not one of eqpot's: it has no eqpot header.") from error
     if format_version > FORMAT_VERSION:
         raise ModelFileError(
-            f"The model file {path} has format version {format_version}, and this eqpot ({version('eqpot')}) reads up to {FORMAT_VERSION}; upgrade eqpot."
+            f"The model file {path} has format version {format_version}, and eqpot {version('eqpot')} reads up to {FORMAT_VERSION}; "
+            "upgrade eqpot."
         )
     return header, contents
 

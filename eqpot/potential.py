@@ -18,7 +18,7 @@ class Potential(nn.Module):
     energies cost no digits. The module can be scripted as it is; `eqpot.export` does so.
     """
 
-    __jit_unused_properties__ = ["dtype", "device"]
+    __jit_unused_properties__ = ["dtype", "device"]  # noqa: RUF012 (torch.jit.script reads it)
 
     species_of_number: torch.Tensor
     reference_energies: torch.Tensor
@@ -66,8 +66,8 @@ class Potential(nn.Module):
         unknown = sorted(set(numbers.tolist()) - set(self.elements))
         if unknown:
             raise UnknownElementError(
-                f"The structure holds {', '.join(symbols_of(unknown))}, and this potential knows {', '.join(symbols_of(self.elements))} only; "
-                "use a potential that was fitted to all of the structure's elements."
+                f"The structure holds {', '.join(symbols_of(unknown))}, which this potential was not fitted to; "
+                f"it knows {', '.join(symbols_of(self.elements))}. Use a potential that was fitted to all of the structure's elements."
             )
 
     def evaluate(self, graph: AtomGraph) -> dict[str, torch.Tensor]:

@@ -31,7 +31,13 @@ def md(
 
     settings = Settings(ensemble, timestep, temperature, friction, seed, interval)  # type: ignore[arg-type]
     simulation = Simulation(read_structure(structure), load_potential(potential, dtype=dtype), settings)
-    columns = (TextColumn("step {task.completed}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("step {task.completed}"),
+        BarColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("dynamics", total=steps, state="")
 
@@ -41,8 +47,8 @@ def md(
 
         summary = simulation.run(steps, output, show)
     console.print(
-        f"{summary['time_ps']:g} ps {ensemble.upper()} of {summary['atoms']} atoms: mean temperature {summary['mean_temperature_k']:.1f} K, drift of the "
-        f"conserved energy {summary['energy_drift_mev_per_atom_per_ps']:.2g} meV/atom/ps, fluctuation "
-        f"{summary['energy_fluctuation_mev_per_atom']:.2g} meV/atom"
+        f"{summary['time_ps']:g} ps {ensemble.upper()} of {summary['atoms']} atoms: mean temperature "
+        f"{summary['mean_temperature_k']:.1f} K, conserved energy drifts by {summary['energy_drift_mev_per_atom_per_ps']:.2g} "
+        f"meV/atom/ps and fluctuates by {summary['energy_fluctuation_mev_per_atom']:.2g} meV/atom"
     )
     console.print(f"Results are in {output}")

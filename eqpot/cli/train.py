@@ -22,7 +22,13 @@ def train(
 
     trainer = Trainer(load_config(TrainConfig, config, overrides or []), resume=resume)
     console.print(f"{len(trainer.samples)} training and {len(trainer.valid)} validation frames, {trainer.n_parameters} parameters")
-    columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), TextColumn("{task.fields[errors]}"), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(),
+        TextColumn("{task.fields[errors]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("training", total=1.0, epoch=trainer.epoch, errors="")
 

@@ -58,7 +58,7 @@ def read_structure(path: str | Path) -> Atoms:
     if not Path(path).is_file():
         raise DataError(f"There is no structure file {path}; check the path.")
     try:
-        atoms = ase.io.read(path)
+        atoms: Atoms = ase.io.read(path, index=-1)  # type: ignore[assignment]
     except Exception as error:
         raise DataError(f"{path} cannot be read by ASE ({type(error).__name__}: {error}); check the file and its format.") from error
     if len(atoms) == 0:
@@ -76,22 +76,25 @@ def file_hash(paths: Sequence[str | Path]) -> str:
 
 def _read_npz(path: Path) -> list[Frame]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = next((names for names in _NPZ_KEYS if set(names.values()) <= set(arrays.files)), None)
-            if names is None:
-                raise DataError(f"{path} holds the arrays {', '.join(arrays.files)}; expected those of rMD17: {', '.join(_NPZ_KEYS[0].values())}.")
-            numbers, positions, energies, forces = (arrays[names[key]] for key in ("numbers", "positions", "energy", "forces"))
-    except DataError:
-        raise
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
     except Exception as error:
         raise DataError(f"{path} cannot be read as npz ({error}); fetch the file again.") from error
+    names = next((names for names in _NPZ_KEYS if set(names.values()) <= set(arrays)), None)
+    if names is None:
+        raise DataError(f"{path} holds the arrays {', '.join(arrays)}; expected those of rMD17: {', '.join(_NPZ_KEYS[0].values())}.")
+    numbers, positions, energies, forces = (arrays[names[key]] for key in ("numbers", "positions", "energy", "forces"))
     if positions.ndim != 3 or forces.shape != positions.shape or positions.shape[1:] != (len(numbers), 3) or len(positions) == 0:
-        raise DataError(f"{path} has positions {positions.shape} and forces {forces.shape} for {len(numbers)} atoms; expected [n_frames, n_atoms, 3].")
+        raise DataError(
+            f"{path} has positions {positions.shape} and forces {forces.shape} for {len(numbers)} atoms; expected [n_frames, n_atoms, 3]."
+        )
     energies = np.asarray(energies, dtype=float).reshape(-1)
     if len(energies) != len(positions):
         raise DataError(f"{path} has {len(energies)} energies for {len(positions)} frames.")
     frames = [
-        _checked(Frame(Atoms(numbers, positions[i]), float(energies[i]) * KCAL_PER_MOL, forces[i] * KCAL_PER_MOL, None, f"{path}, frame {i}"))
+        _checked(
+            Frame(Atoms(numbers, positions[i]), float(energies[i]) * KCAL_PER_MOL, forces[i] * KCAL_PER_MOL, None, f"{path}, frame {i}")
+        )
         for i in range(len(positions))
     ]
     logger.info("%s: %d frames, %s and %s in kcal/mol converted to eV, no stress", path, len(frames), names["energy"], names["forces"])
@@ -155,8 +158,8 @@ def _full_stress(stress: Any) -> np.ndarray:
 def _checked(frame: Frame) -> Frame:
     if frame.forces.shape != (len(frame.atoms), 3):
         raise DataError(f"{frame.origin}: the forces have shape {frame.forces.shape} for {len(frame.atoms)} atoms; expected [n_atoms, 3].")
-    labels = {"energy": frame.energy, "forces": frame.forces, "stress": 0.0 if frame.stress is None else frame.stress}
-    for name, value in labels.items():
-        if not np.isfinite(value).all():
+    for name in ("energy", "forces", "stress"):
+        value = getattr(frame, name)
+        if value is not None and not np.isfinite(value).all():
             raise DataError(f"{frame.origin}: the {name} is not finite; remove the frame or correct its label.")
     return frame

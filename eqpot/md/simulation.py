@@ -48,7 +48,9 @@ class Settings:
         if not 0 <= self.friction < np.inf:
             raise ConfigError(f"The friction is {self.friction} 1/ps; it must not be negative.")
         if self.seed < 0 or self.interval < 1:
-            raise ConfigError(f"The seed is {self.seed} and the interval {self.interval}; the seed must not be negative, the interval at least 1.")
+            raise ConfigError(
+                f"The seed is {self.seed} and the interval {self.interval}; the seed must not be negative, the interval at least 1."
+            )
 
 
 class Simulation:
@@ -90,7 +92,9 @@ class Simulation:
             friction = settings.friction / (1000 * FEMTOSECOND)
             state = nvt.step(self.state, self.force_function, timestep, settings.temperature, friction, settings.seed)
         if not (torch.isfinite(state.total_energy) and torch.isfinite(state.forces).all()):
-            raise SimulationError(f"The energy or a force is not finite after step {state.step}; use a shorter timestep or a better starting structure.")
+            raise SimulationError(
+                f"The energy or a force is not finite after step {state.step}; use a shorter timestep or a better starting structure."
+            )
         self.state = state
         return state
 
@@ -99,7 +103,11 @@ class Simulation:
         atoms = self.atoms.copy()
         atoms.positions = self.state.positions.numpy()
         atoms.set_velocities(self.state.velocities.numpy())
-        atoms.info = {"energy": float(self.state.potential_energy), "step": self.state.step, "time_fs": self.state.step * self.settings.timestep}
+        atoms.info = {
+            "energy": float(self.state.potential_energy),
+            "step": self.state.step,
+            "time_fs": self.state.step * self.settings.timestep,
+        }
         atoms.arrays["forces"] = self.state.forces.numpy()
         return atoms
 

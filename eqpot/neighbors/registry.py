@@ -71,7 +71,9 @@ def _complete_cell(cell: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cut
     """Return a cell whose open directions are orthogonal to the periodic ones and hold all atoms."""
     for axis in np.flatnonzero(pbc):
         if np.linalg.norm(cell[axis]) == 0:
-            raise NeighborError(f"The structure is periodic along lattice vector {'abc'[axis]}, which is zero; give it a length or set pbc to False there.")
+            raise NeighborError(
+                f"The structure is periodic along lattice vector {'abc'[axis]}, which is zero; give it a length or set pbc to False there."
+            )
     periodic = cell[pbc]
     # Compare the directions alone: a needle cell has little volume and is still right.
     directions = periodic / np.linalg.norm(periodic, axis=1, keepdims=True)

@@ -49,7 +49,12 @@ class GridConvolution(nn.Module):
         self.radial = nn.Linear(radial_width, self.n_degrees * n_channels, bias=False)
 
     def forward(
-        self, features: torch.Tensor, radial_features: torch.Tensor, legendre: list[torch.Tensor], source: torch.Tensor, target: torch.Tensor
+        self,
+        features: torch.Tensor,
+        radial_features: torch.Tensor,
+        legendre: list[torch.Tensor],
+        source: torch.Tensor,
+        target: torch.Tensor,
     ) -> torch.Tensor:
         """Map coefficients [n_atoms, (L + 1)^2, C] to the same; `legendre` holds P_l(n_o . u), each [n_edges, n_orientations]."""
         values = self.grid.to_grid(features)

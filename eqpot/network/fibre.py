@@ -35,7 +35,7 @@ class OrientationGrid(nn.Module):
         for name, value in self._exact.items():
             self.register_buffer(name, value, persistent=False)
 
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "OrientationGrid":
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "OrientationGrid":  # noqa: ARG002 (torch passes it)
         # Every conversion starts from float64, so that .float() followed by .double() loses nothing.
         for name, value in self._exact.items():
             converted = fn(getattr(self, name))
@@ -70,7 +70,5 @@ class FibreLinear(nn.Module):
 
     def forward(self, coefficients: torch.Tensor) -> torch.Tensor:
         """[n_atoms, (L + 1)^2, n_in] -> [n_atoms, (L + 1)^2, n_out]."""
-        mixed = []
-        for n in range(self.degree + 1):
-            mixed.append(torch.matmul(coefficients[:, n * n : (n + 1) * (n + 1)], self.weight[n]))
+        mixed = [torch.matmul(coefficients[:, n * n : (n + 1) * (n + 1)], self.weight[n]) for n in range(self.degree + 1)]
         return torch.cat(mixed, dim=1)

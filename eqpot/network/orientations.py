@@ -6,6 +6,7 @@ algebra is polynomial, so on a design of high enough degree it is exactly equiva
 says how high.
 """
 
+import itertools
 import math
 
 import torch
@@ -58,12 +59,11 @@ def _mclaren() -> torch.Tensor:
     angle = math.acos(3 * q / (2 * p) * math.sqrt(-3 / p)) / 3
     squares = [2 * math.sqrt(-p / 3) * math.cos(angle - 2 * math.pi * k / 3) + e1 / 3 for k in range(3)]
     x, y, z = (math.sqrt(square) for square in squares)
-    points = []
     # Rotations of the cube: even permutations with an even number of sign changes and odd ones with an odd number.
-    for parity, order in ((1, (x, y, z)), (1, (y, z, x)), (1, (z, x, y)), (-1, (y, x, z)), (-1, (x, z, y)), (-1, (z, y, x))):
-        for sx in (1, -1):
-            for sy in (1, -1):
-                points.append((sx * order[0], sy * order[1], parity * sx * sy * order[2]))
+    even = [(1, order) for order in ((x, y, z), (y, z, x), (z, x, y))]
+    odd = [(-1, order) for order in ((y, x, z), (x, z, y), (z, y, x))]
+    signs = list(itertools.product((1, -1), repeat=2))
+    points = [(sx * a, sy * b, parity * sx * sy * c) for parity, (a, b, c) in even + odd for sx, sy in signs]
     return torch.tensor(points, dtype=torch.float64)
 
 

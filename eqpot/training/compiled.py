@@ -6,6 +6,7 @@ compiled. The result is checked against float64 before it is used.
 
 import copy
 import logging
+import math
 import shutil
 from collections.abc import Callable, Sequence
 
@@ -69,6 +70,6 @@ def _deviation_from_float64(
     reference = make_step(copy.deepcopy(network).double(), config, with_stress)
     expected = reference([to_double(parameter) for parameter in parameters], *(to_double(tensor) for tensor in example.tensors()))
     obtained = compiled(parameters, *example.tensors())
-    error = sum((a.double() - b).square().sum() for a, b in zip(obtained, expected, strict=True))
-    norm = sum(b.square().sum() for b in expected)
-    return float((error / norm).sqrt())
+    error = sum(float((a.double() - b).square().sum()) for a, b in zip(obtained, expected, strict=True))
+    norm = sum(float(b.square().sum()) for b in expected)
+    return math.sqrt(error / norm)

@@ -19,7 +19,9 @@ class DataConfig(_Section):
     valid: list[Path] | None = Field(None, description="Validation files; by default frames are taken from `train`.")
     n_train: int | None = Field(None, ge=1, description="Training frames; by default all that are left.")
     n_valid: int | None = Field(None, ge=1, description="Validation frames; by default 5 % of `train`, or all of `valid`.")
-    split: Literal["random", "ordered"] = Field("random", description="Take frames at random, or the first for training and the next for validation.")
+    split: Literal["random", "ordered"] = Field(
+        "random", description="Take frames at random, or the first for training and the next for validation."
+    )
     energy_key: str = Field("energy", description="Name of the energy in the files.")
     forces_key: str = Field("forces", description="Name of the forces in the files.")
     stress_key: str = Field("stress", description="Name of the stress in the files, eV/Å^3; frames may lack it.")

@@ -54,7 +54,9 @@ def evaluate(potential: Potential, data: Sequence[LabelledGraph], atoms_per_batc
 
 
 def _batches(data: Sequence[LabelledGraph], atoms_per_batch: int) -> list[LabelledGraph]:
-    batches, current, n_atoms = [], [], 0
+    batches: list[LabelledGraph] = []
+    current: list[LabelledGraph] = []
+    n_atoms = 0
     for item in data:
         if current and n_atoms + item.graph.n_atoms > atoms_per_batch:
             batches.append(collate_labelled(current))

@@ -46,13 +46,17 @@ def read_split(config: TrainConfig) -> tuple[list[Frame], list[Frame]]:
         n_valid = data.n_valid or max(1, round(0.05 * len(frames)))
     n_train = data.n_train if data.n_train is not None else len(frames) - n_valid
     if n_train < 1 or n_train + n_valid > len(frames):
-        raise DataError(f"{n_train} training and {n_valid} validation frames are asked for, and the files hold {len(frames)}; lower n_train or n_valid.")
+        raise DataError(
+            f"{n_train} training and {n_valid} validation frames are asked for, and the files hold {len(frames)}; lower n_train or n_valid."
+        )
     if data.valid is None:
         valid = [frames[i] for i in order[n_train : n_train + n_valid]]
     train = [frames[i] for i in order[:n_train]]
     unknown = set(elements_of(valid)) - set(elements_of(train))
     if unknown:
-        raise DataError(f"The validation frames hold elements that the training frames lack (atomic numbers {sorted(unknown)}); split differently.")
+        raise DataError(
+            f"The validation frames hold elements that the training frames lack (atomic numbers {sorted(unknown)}); split differently."
+        )
     return train, valid
 
 
@@ -89,7 +93,9 @@ class Trainer:
         self.valid = label_graphs(valid, config.network.cutoff)
         n_edges = sum(item.graph.edge_index.shape[1] for item in train_graphs)
         if n_edges == 0:
-            raise DataError(f"No two atoms of the training frames are closer than the cutoff of {config.network.cutoff} Å; raise network.cutoff.")
+            raise DataError(
+                f"No two atoms of the training frames are closer than the cutoff of {config.network.cutoff} Å; raise network.cutoff."
+            )
         self.potential = new_potential(config, train, n_edges / sum(item.graph.n_atoms for item in train_graphs))
         self.samples = [make_sample(item, self.potential) for item in train_graphs]
         self.with_stress = any(frame.stress is not None for frame in train)
@@ -137,7 +143,13 @@ class Trainer:
             if self.epoch % settings.validate_every == 0 or self._progress() >= 1:
                 self._validate(total / len(permutation))
             report(
-                {"epoch": self.epoch, "progress": self._progress(), "loss": total / len(permutation), "seconds": self.seconds, **self.errors}
+                {
+                    "epoch": self.epoch,
+                    "progress": self._progress(),
+                    "loss": total / len(permutation),
+                    "seconds": self.seconds,
+                    **self.errors,
+                }
             )
 
     @property
@@ -174,7 +186,13 @@ class Trainer:
         score = self._score(self.errors)
         if score < self.best:
             self.best = score
-            training = {**self.data_description, "epochs": self.epoch, "steps": self.step, "seed": self.config.seed, "validation": self.errors}
+            training = {
+                **self.data_description,
+                "epochs": self.epoch,
+                "steps": self.step,
+                "seed": self.config.seed,
+                "validation": self.errors,
+            }
             save_potential(self.potential, self._file("potential.safetensors"), training)
         _copy(current, self.parameters)
         row = {
@@ -192,7 +210,8 @@ class Trainer:
         """Return the validation loss, with the weights of the training loss."""
         settings = self.config.training
         return (
-            settings.energy_weight * errors["energy_rmse_mev_per_atom"] ** 2 + settings.forces_weight * errors["force_rmse_mev_per_ang"] ** 2
+            settings.energy_weight * errors["energy_rmse_mev_per_atom"] ** 2
+            + settings.forces_weight * errors["force_rmse_mev_per_ang"] ** 2
         )
 
     def _write_checkpoint(self) -> None:
