@@ -1,0 +1,40 @@
+"""What the tests share."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import molecule
+
+from eqpot.network.config import NetworkConfig
+from eqpot.network.fibre_bundle import FibreBundleNetwork
+from eqpot.potential import Potential
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "examples" / "data"
+ETHANOL = DATA / "ethanol.npz"
+SILICON = DATA / "silicon.extxyz"
+
+SMALL = NetworkConfig(n_channels=8, radial_width=16, n_bessel=6, cutoff=4.0)
+
+
+def random_potential(elements=(1, 6, 8), config=SMALL, seed=0, dtype=torch.float64) -> Potential:
+    """A potential with random weights, large enough that every part of the network matters."""
+    torch.manual_seed(seed)
+    network = FibreBundleNetwork(config, len(elements), average_neighbors=8.0)
+    references = torch.linspace(-10.0, -500.0, len(elements), dtype=torch.float64)
+    return Potential(network, list(elements), references, scale=1.2).to(dtype).requires_grad_(False)
+
+
+def ethanol() -> Atoms:
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.05, seed=1)
+    return atoms
+
+
+def crystal(symbols: str = "CO", pbc=True) -> Atoms:
+    """A small triclinic, sheared crystal whose cell is shorter than the cutoff."""
+    random = np.random.default_rng(3)
+    cell = 3.1 * (np.eye(3) + 0.2 * random.normal(size=(3, 3)))
+    return Atoms(symbols, scaled_positions=[[0.02, 0.0, 0.1], [0.45, 0.55, 0.5]], cell=cell, pbc=pbc)
