@@ -23,7 +23,10 @@ def random_potential(elements=(1, 6, 8), config=SMALL, seed=0, dtype=torch.float
     """A potential with random weights, large enough that every part of the network matters."""
     torch.manual_seed(seed)
     network = FibreBundleNetwork(config, len(elements), average_neighbors=8.0)
-    references = torch.linspace(-10.0, -500.0, len(elements), dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1.5)
+    references = -torch.arange(1.0, len(elements) + 1, dtype=torch.float64)
     return Potential(network, list(elements), references, scale=1.2).to(dtype).requires_grad_(False)
 
 

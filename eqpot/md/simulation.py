@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.io.extxyz import write_xyz
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation, force_temperature
 
 from eqpot.errors import ConfigError, SimulationError
 from eqpot.md import nve, nvt
-from eqpot.md.state import State, conserved_degrees_of_freedom
+from eqpot.md.state import State
+from eqpot.md.velocities import conserved_degrees_of_freedom, draw_velocities
 from eqpot.neighbors import build_graph
 from eqpot.potential import Potential
 from eqpot.units import FEMTOSECOND
@@ -69,7 +69,7 @@ class Simulation:
         self.settings = settings
         self.degrees_of_freedom = 3 * len(atoms) if settings.ensemble == "nvt" else conserved_degrees_of_freedom(self.atoms)
         if not self.atoms.has("momenta"):
-            _draw_velocities(self.atoms, settings)
+            self.atoms.set_velocities(draw_velocities(self.atoms, settings.temperature, settings.seed))
         self.state: State = nve.init(
             torch.tensor(self.atoms.positions),
             torch.tensor(self.atoms.get_velocities()),
@@ -170,14 +170,3 @@ class Simulation:
             "energy_drift_mev_per_atom_per_ps": float(slope),
             "energy_fluctuation_mev_per_atom": float(np.std(conserved - slope * times)),
         }
-
-
-def _draw_velocities(atoms: Atoms, settings: Settings) -> None:
-    MaxwellBoltzmannDistribution(atoms, temperature_K=settings.temperature, rng=np.random.default_rng(settings.seed))
-    Stationary(atoms)
-    if not atoms.pbc.any() and len(atoms) > 2:
-        ZeroRotation(atoms)
-    if settings.temperature > 0 and len(atoms) > 1:
-        # ASE counts 3 N degrees of freedom; the motion drawn here has those that remain.
-        share = conserved_degrees_of_freedom(atoms) / (3 * len(atoms))
-        force_temperature(atoms, settings.temperature * share)

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from ase import Atoms
 
 from eqpot.units import BOLTZMANN
 
@@ -48,15 +46,3 @@ class State:
         """Return the angular momentum [3] about the centre of mass, amu Å^2 / (Å sqrt(amu / eV))."""
         centre = (self.masses * self.positions).sum(dim=0) / self.masses.sum()
         return torch.linalg.cross(self.positions - centre, self.masses * self.velocities).sum(dim=0)
-
-
-def conserved_degrees_of_freedom(atoms: Atoms) -> int:
-    """Return the degrees of freedom of NVE at zero total momentum and, for an open system, zero angular momentum."""
-    n_atoms = len(atoms)
-    if atoms.pbc.any():
-        return max(3 * n_atoms - 3, 0)
-    if n_atoms <= 2:
-        return {0: 0, 1: 0, 2: 1}[n_atoms]
-    spread = np.linalg.svd(atoms.positions - atoms.positions.mean(axis=0), compute_uv=False)
-    is_linear = spread[1] < 1e-6 * spread[0]
-    return 3 * n_atoms - (5 if is_linear else 6)

@@ -4,16 +4,16 @@ import torch
 from torch import nn
 
 from eqpot.network.convolution import GridConvolution
-from eqpot.network.fibre import FibreLinear, OrientationGrid
+from eqpot.network.fibre import FibreLinear, OrientationGrid, limit_norm
 
 
 class ProductBlock(nn.Module):
     """Products on the grid, gates from invariants, and the block's share of the energy.
 
-    From the messages a it forms the fibre products q = P(v1 v2) and p = P(q v3), where v1, v2, v3 are linear maps of a and P is
-    the projection to the band L: correlations of two and three neighbours at a time. Their means over the orientations are
-    invariant; a perceptron of them gives the update of the scalars and the gates of the update of the features,
-    f + U(g1 a + g2 q + g3 p).
+    From the messages a, bounded by `limit_norm`, it forms the fibre products q = P(v1 v2) and p = P(q v3), where v1, v2, v3
+    are linear maps of a and P is the projection to the band L: correlations of two and three neighbours at a time. Their
+    means over the orientations are invariant; a perceptron of them gives the update of the scalars and the gates of the
+    update of the features, f + U(g1 a + g2 q + g3 p).
     """
 
     def __init__(self, grid: OrientationGrid, degree: int, n_channels: int, is_last: bool) -> None:
@@ -34,6 +34,7 @@ class ProductBlock(nn.Module):
 
         The last block leaves the features as they are: nothing reads them any more.
         """
+        messages = limit_norm(messages)
         v1, v2, v3 = self.factors(messages).split(self.n_channels, dim=-1)
         double = self.grid.to_coefficients(self.grid.to_grid(v1) * self.grid.to_grid(v2))
         if self.is_last:

@@ -56,6 +56,16 @@ class OrientationGrid(nn.Module):
         return torch.matmul(self.projection, values)
 
 
+def limit_norm(coefficients: torch.Tensor) -> torch.Tensor:
+    """Return f / sqrt(1 + mean over the orientations of f^2), channel by channel.
+
+    Small features pass unchanged and large ones are bounded, so that products of features cannot run away, neither in training nor
+    where atoms come closer than they did in the data. Unlike a normalisation it never amplifies: an atom with few neighbours
+    stays an atom with few neighbours. The mean of f^2 is invariant, so this is exactly equivariant.
+    """
+    return coefficients / torch.sqrt(1 + coefficients.square().sum(dim=1, keepdim=True))
+
+
 class FibreLinear(nn.Module):
     """Mix channels with one matrix per angular degree.
 

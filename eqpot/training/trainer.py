@@ -123,7 +123,7 @@ class Trainer:
     def run(self, report: Report = lambda _: None) -> None:
         """Train to the end of the schedule."""
         settings = self.config.training
-        steps_per_epoch = math.ceil(len(self.samples) / settings.batch_size)
+        steps_per_epoch = len(split_batches(range(len(self.samples)), settings.batch_size))
         example = collate_samples(self.samples[: settings.batch_size])
         remaining = (settings.epochs - self.epoch) * steps_per_epoch
         step_function, _ = choose_step(self.potential.network, settings, example, self.with_stress, remaining)
@@ -131,10 +131,11 @@ class Trainer:
         started = time.monotonic() - self.seconds
         while self._progress() < 1:
             permutation = torch.randperm(len(self.samples), generator=self.order).tolist()
+            batches = split_batches(permutation, settings.batch_size)
             total = 0.0
-            for first in range(0, len(permutation), settings.batch_size):
-                batch = collate_samples([self.samples[i] for i in permutation[first : first + settings.batch_size]])
-                fraction = (self.epoch + first / len(permutation)) / settings.epochs
+            for index, members in enumerate(batches):
+                batch = collate_samples([self.samples[i] for i in members])
+                fraction = (self.epoch + index / len(batches)) / settings.epochs
                 loss, *gradients = step_function(self.parameters, *batch.tensors())
                 self._update(loss, gradients, fraction)
                 total += float(loss) * len(batch.counts)
@@ -244,6 +245,17 @@ class Trainer:
 
     def _file(self, name: str) -> Path:
         return self.folder / name
+
+
+def split_batches(order: Sequence[int], batch_size: int) -> list[Sequence[int]]:
+    """Cut a sequence into batches; a last batch of one joins the one before.
+
+    A batch of a single structure has another graph when compiled, and would be compiled again.
+    """
+    starts = list(range(0, len(order), batch_size))
+    if len(starts) > 1 and batch_size > 1 and len(order) - starts[-1] == 1:
+        starts.pop()
+    return [order[start:end] for start, end in zip(starts, [*starts[1:], len(order)], strict=True)]
 
 
 def _copy(values: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> None:

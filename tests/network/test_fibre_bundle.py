@@ -7,10 +7,10 @@ from ase import Atoms
 from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
-from helpers import SMALL, crystal, ethanol, random_potential
 from eqpot.neighbors import build_graph
 from eqpot.network import config as network_config
 from eqpot.network.config import NetworkConfig
+from helpers import SMALL, crystal, ethanol, random_potential
 
 TWELVE = SMALL.model_copy(update={"n_orientations": 12, "feature_degree": 1, "kernel_degree": 2})
 THREE_BLOCKS = SMALL.model_copy(update={"n_blocks": 3})

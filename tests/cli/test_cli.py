@@ -1,0 +1,129 @@
+"""The command line, as a user meets it: real processes, exit codes, one sentence on errors; A43."""
+
+import json
+import subprocess
+import sys
+
+import ase.io
+import pytest
+import yaml
+from ase import Atoms
+
+from helpers import ETHANOL, SILICON, ethanol
+
+CONFIG = {
+    "data": {"train": str(ETHANOL), "n_train": 10, "n_valid": 5, "reference_energies": "mean"},
+    "network": {"n_channels": 4, "radial_width": 8, "cutoff": 3.0},
+    "training": {"epochs": 2, "validate_every": 1},
+}
+
+
+def eqpot(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "eqpot", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=300, check=False
+    )
+
+
+def assert_one_sentence(result, *fragments):
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.strip().splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1
+    for fragment in fragments:
+        assert fragment in lines[0]
+
+
+def test_help_answers_without_torch(tmp_path):
+    code = (
+        "import sys; sys.argv = ['eqpot', '--help']\nfrom eqpot.cli.main import app\n"
+        "try: app()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert result.returncode == 0, result.stderr
+    for name in ("train", "evaluate", "md", "export"):
+        assert name in result.stdout
+
+
+def test_fit_evaluate_run_export(tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"output": "run", **CONFIG}))
+    ethanol().write(tmp_path / "start.xyz")
+    trained = eqpot("train", "config.yaml", "seed=1", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert "10 training and 5 validation frames" in trained.stdout
+
+    model = "run/potential.safetensors"
+    evaluated = eqpot("evaluate", model, ETHANOL, "--json", "errors.json", cwd=tmp_path)
+    assert evaluated.returncode == 0, evaluated.stderr
+    errors = json.loads((tmp_path / "errors.json").read_text())
+    assert set(errors) == {
+        f"{quantity}_{kind}_{unit}"
+        for kind in ("mae", "rmse")
+        for quantity, unit in (("energy", "mev"), ("energy", "mev_per_atom"), ("force", "mev_per_ang"))
+    }
+    assert f"{errors['force_mae_mev_per_ang']:.3f}" in evaluated.stdout
+
+    ran = eqpot(
+        "md", "--potential", model, "--structure", "start.xyz", "--ensemble", "nvt", "--temperature", "300",
+        "--timestep", "0.5", "--steps", "20", "--output", "md", "--seed", "3", cwd=tmp_path,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert "drift" in ran.stdout.replace("\n", " ")
+    assert len(ase.io.read(tmp_path / "md" / "trajectory.extxyz", ":")) == 3
+
+    exported = eqpot("export", model, "--format", "torchscript", "-o", "p.pt", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    assert (tmp_path / "p.pt").stat().st_size > 0
+
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert_one_sentence(eqpot("train", "config.yaml", cwd=tmp_path), "run folder run exists")
+    assert_one_sentence(eqpot("export", model, "-o", "p.pt", cwd=tmp_path), "p.pt exists")
+    again = ("md", "--potential", model, "--structure", "start.xyz", "--steps", "1", "--output", "md")
+    assert_one_sentence(eqpot(*again, cwd=tmp_path), "md exists")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.fixture
+def bad_inputs(tmp_path, model_path):
+    (tmp_path / "empty.xyz").touch()
+    (tmp_path / "cut.safetensors").write_bytes(model_path.read_bytes()[:5000])
+    Atoms("Au").write(tmp_path / "gold.xyz")
+    Atoms("O2", [[0, 0, 0], [0, 0, 0.001]]).write(tmp_path / "overlap.xyz")
+    Atoms("O", cell=[[1, 0, 0], [2, 0, 0], [0, 0, 1]], pbc=True).write(tmp_path / "flat.xyz", format="extxyz")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        (("evaluate", "MODEL", "empty.xyz"), ["empty.xyz"]),
+        (("evaluate", "MODEL", "none.xyz"), ["no data file none.xyz"]),
+        (("evaluate", "MODEL", ETHANOL.parent / "README.md"), ["README.md", "cannot be read"]),
+        (("evaluate", "MODEL", SILICON), ["Si", "H, C, O"]),
+        (("evaluate", "MODEL", SILICON, "--energy-key", "E"), ["frame 0", "'E'", "energy, forces"]),
+        (("evaluate", "cut.safetensors", ETHANOL), ["cut.safetensors", "damaged"]),
+        (("evaluate", "none.safetensors", ETHANOL), ["no model file none.safetensors"]),
+        (("evaluate", "MODEL", ETHANOL, "--dtype", "half"), ["float32, float64"]),
+        (("md", "--structure", "gold.xyz"), ["Au", "H, C, O"]),
+        (("md", "--structure", "overlap.xyz"), ["on top of each other"]),
+        (("md", "--structure", "flat.xyz"), ["no volume"]),
+        (("md", "--structure", "gold.xyz", "--timestep", "50"), ["50", "at most 10 fs"]),
+        (("md", "--structure", "none.xyz"), ["no structure file none.xyz"]),
+        (("export", "MODEL", "-o", "x.pt", "--format", "onnx"), ["'onnx'", "torchscript"]),
+        (("export", "MODEL", "-o", "missing/x.pt"), ["missing"]),
+        (("train", "none.yaml"), ["no configuration file none.yaml"]),
+    ],
+)
+def test_a43_bad_input_is_one_sentence(bad_inputs, model_path, arguments, fragments):
+    arguments = [str(model_path) if argument == "MODEL" else argument for argument in arguments]
+    if arguments[0] == "md":
+        arguments += ["--potential", str(model_path), "--steps", "5", "--output", "out"]
+    assert_one_sentence(eqpot(*arguments, cwd=bad_inputs), *fragments)
+    assert not (bad_inputs / "out").exists()
+    assert not (bad_inputs / "x.pt").exists()
+
+
+def test_wrong_usage_exits_with_2(tmp_path):
+    for arguments in (("evaluate",), ("md", "--steps", "many"), ("nonsense",)):
+        result = eqpot(*arguments, cwd=tmp_path)
+        assert result.returncode == 2
+        assert "Traceback" not in result.stderr

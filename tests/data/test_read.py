@@ -1,0 +1,139 @@
+"""Reading labelled frames; A16, A17, A19."""
+
+import logging
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+
+from eqpot.data import Frame, LabelKeys, file_hash, fit_reference_energies, read_frames
+from eqpot.errors import DataError
+from eqpot.units import KCAL_PER_MOL
+from helpers import ETHANOL, SILICON
+
+
+def labelled(n=2, **info):
+    frames = []
+    for index in range(n):
+        atoms = Atoms("HO", [[0, 0, 0], [0, 0, 1 + 0.1 * index]], cell=[5, 5, 5], pbc=True)
+        atoms.arrays["dft_forces"] = np.full((2, 3), 0.5)
+        atoms.info.update({"dft_energy": -1.0 - index, **info})
+        frames.append(atoms)
+    return frames
+
+
+KEYS = LabelKeys("dft_energy", "dft_forces", "dft_stress")
+
+
+def test_rmd17_is_converted_from_kcal_per_mol():
+    frames = read_frames(ETHANOL)
+    with np.load(ETHANOL) as arrays:
+        assert len(frames) == len(arrays["energies"])
+        assert frames[3].energy == pytest.approx(arrays["energies"][3] * 0.0433641153, rel=1e-8)
+        np.testing.assert_allclose(frames[3].forces, arrays["forces"][3] * KCAL_PER_MOL)
+    assert frames[3].stress is None
+    assert frames[3].origin.endswith("ethanol.npz, frame 3")
+
+
+def test_extxyz_with_ase_own_keys_reads_stress_in_ase_units():
+    frames = read_frames(SILICON)
+    reference = ase.io.read(SILICON, 4)
+    assert len(frames) == 12
+    assert frames[4].energy == reference.get_potential_energy()
+    np.testing.assert_allclose(frames[4].stress, reference.get_stress(voigt=False))
+
+
+def test_a16_the_log_says_which_keys_served(tmp_path, caplog):
+    stressed, bare = labelled(2), labelled(1)
+    for atoms in stressed:
+        atoms.info["dft_stress"] = np.diag([1.0, 2.0, 3.0])
+    ase.io.write(tmp_path / "a.xyz", stressed + bare, format="extxyz")
+    with caplog.at_level(logging.INFO):
+        frames = read_frames(tmp_path / "a.xyz", KEYS)
+    assert "3 frames, energy from 'dft_energy', forces from 'dft_forces', stress from 'dft_stress' in 2 of them" in caplog.text
+    # A19: the third frame goes without a stress.
+    assert [frame.stress is not None for frame in frames] == [True, True, False]
+    np.testing.assert_array_equal(frames[0].stress, np.diag([1.0, 2.0, 3.0]))
+
+
+def test_a16_a_missing_key_lists_those_that_are_there(tmp_path):
+    ase.io.write(tmp_path / "a.xyz", labelled(), format="extxyz")
+    with pytest.raises(DataError, match=r"a.xyz, frame 0: no energy under the key 'energy'; the keys there are: dft_energy, dft_forces"):
+        read_frames(tmp_path / "a.xyz")
+    with pytest.raises(DataError, match="no forces under the key 'force'"):
+        read_frames(tmp_path / "a.xyz", LabelKeys("dft_energy", "force"))
+
+
+def test_a17_constraints_do_not_zero_forces(tmp_path):
+    atoms = Atoms("HO", [[0, 0, 0], [0, 0, 1]], constraint=FixAtoms([0]))
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.ones((2, 3)))
+    ase.io.write(tmp_path / "a.traj", atoms)
+    assert (read_frames(tmp_path / "a.traj")[0].forces == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.xyz", b"", "cannot be read|no frames"),
+        ("text.xyz", b"not a structure", "cannot be read by ASE"),
+        ("cut.npz", ETHANOL.read_bytes()[:500], "cannot be read as npz"),
+        ("unknown.zzz", b"\x00\x01", "cannot be read by ASE"),
+    ],
+)
+def test_unreadable_files_are_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        read_frames(tmp_path / name)
+    assert name in str(error.value)
+    with pytest.raises(DataError, match="no data file"):
+        read_frames(tmp_path / "none.xyz")
+
+
+def test_npz_with_other_arrays_or_pickles_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros(3))
+    with pytest.raises(DataError, match="holds the arrays x; expected those of rMD17"):
+        read_frames(tmp_path / "a.npz")
+    with np.load(ETHANOL) as arrays:
+        np.savez(tmp_path / "b.npz", **{**arrays, "energies": np.array([{}], dtype=object)})
+        np.savez(tmp_path / "c.npz", **{**arrays, "energies": arrays["energies"][:5]})
+    with pytest.raises(DataError, match="cannot be read as npz"):
+        read_frames(tmp_path / "b.npz")
+    with pytest.raises(DataError, match="5 energies for 120 frames"):
+        read_frames(tmp_path / "c.npz")
+
+
+def test_labels_that_are_not_finite_are_found(tmp_path):
+    frames = labelled(3)
+    frames[1].arrays["dft_forces"][1, 2] = np.nan
+    ase.io.write(tmp_path / "a.xyz", frames, format="extxyz")
+    with pytest.raises(DataError, match="frame 1: the forces is not finite|frame 1: the forces"):
+        read_frames(tmp_path / "a.xyz", KEYS)
+
+
+def test_hash_depends_on_content_only(tmp_path):
+    copy = tmp_path / "other.npz"
+    copy.write_bytes(ETHANOL.read_bytes())
+    assert file_hash([ETHANOL]) == file_hash([copy])
+    assert file_hash([ETHANOL]) != file_hash([SILICON])
+
+
+def frame(symbols, energy):
+    atoms = Atoms(symbols)
+    return Frame(atoms, energy, np.zeros((len(atoms), 3)), None, "made")
+
+
+def test_reference_energies_are_recovered_by_least_squares():
+    frames = [frame("H2O", 2 * -1.0 - 10.0), frame("HO", -11.0), frame("H4", -4.0)]
+    np.testing.assert_allclose(fit_reference_energies(frames, "least_squares"), [-1.0, -10.0], atol=1e-10)
+    np.testing.assert_allclose(fit_reference_energies(frames, "mean"), [-27 / 9] * 2)
+    np.testing.assert_allclose(fit_reference_energies(frames, {"O": -7.0, "H": -2.0}), [-2.0, -7.0])
+
+
+def test_a18_reference_energies_that_the_data_do_not_determine_are_refused():
+    with pytest.raises(DataError, match="rank 1 and cannot determine the reference energies of H, O.*mean"):
+        fit_reference_energies([frame("H2O", -3.0), frame("H4O2", -6.0)], "least_squares")
+    with pytest.raises(DataError, match="lack O"):
+        fit_reference_energies([frame("H2O", -3.0)], {"H": 1.0})

@@ -1,0 +1,115 @@
+"""Model files; A21, A36, A37."""
+
+import json
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from eqpot import load_potential, save_potential
+from eqpot.errors import ConfigError, ModelFileError
+from eqpot.model_file import FORMAT_VERSION, read_header
+from eqpot.neighbors import build_graph
+from helpers import ROOT, ethanol, random_potential
+
+
+def rewrite_header(source, target, **changes):
+    with safe_open(source, framework="pt") as file:
+        header = json.loads(file.metadata()["eqpot"])
+    save_file(load_file(source), target, metadata={"eqpot": json.dumps({**header, **changes})})
+
+
+def test_a21_a_fresh_process_computes_the_same_bits(tmp_path):
+    path = tmp_path / "p.safetensors"
+    potential = random_potential(dtype=torch.float32)
+    save_potential(potential, path)
+    result = potential.evaluate(build_graph(ethanol(), potential.cutoff))
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from eqpot import load_potential; from eqpot.neighbors import build_graph; from helpers import ethanol\n"
+        "p = load_potential(sys.argv[1]); r = p.evaluate(build_graph(ethanol(), p.cutoff))\n"
+        "print(r['energy'].numpy().tobytes().hex(), r['forces'].numpy().tobytes().hex())\n"
+    )
+    command = [sys.executable, "-c", script, str(path), str(ROOT / "tests")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert printed == [result[name].numpy().tobytes().hex() for name in ("energy", "forces")]
+
+
+def test_a37_header_says_what_the_file_is(tmp_path):
+    save_potential(random_potential(), tmp_path / "p.safetensors", {"data_sha256": "abc"})
+    header = read_header(tmp_path / "p.safetensors")
+    assert header["format_version"] == FORMAT_VERSION
+    assert header["elements"] == ["H", "C", "O"]
+    assert header["cutoff"] == 4.0
+    assert header["dtype"] == "float64"
+    assert header["units"] == {"energy": "eV", "length": "angstrom"}
+    assert header["training"] == {"data_sha256": "abc"}
+    assert set(header["versions"]) == {"eqpot", "torch", "python"}
+    assert load_file(tmp_path / "p.safetensors")["orientations"].dtype == torch.float64
+
+
+def test_orientations_come_from_the_file(tmp_path, model_path):
+    """A later change of the designs must not change trained potentials."""
+    tensors = load_file(model_path)
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    tensors["orientations"] = tensors["orientations"] @ torch.from_numpy(rotation)
+    with safe_open(model_path, framework="pt") as file:
+        save_file(tensors, tmp_path / "turned.safetensors", metadata=file.metadata())
+    loaded = load_potential(tmp_path / "turned.safetensors")
+    assert torch.equal(loaded.network.grid.exact_orientations, tensors["orientations"])
+
+
+def test_precision_is_chosen_at_loading(model_path):
+    assert load_potential(model_path).dtype == torch.float64
+    assert load_potential(model_path, dtype="float32").dtype == torch.float32
+    with pytest.raises(ConfigError, match="float32, float64"):
+        load_potential(model_path, dtype="float16")
+
+
+def test_missing_truncated_foreign_and_newer_files_are_refused(tmp_path, model_path):
+    with pytest.raises(ModelFileError, match="There is no model file"):
+        load_potential(tmp_path / "none.safetensors")
+    content = model_path.read_bytes()
+    broken = tmp_path / "broken.safetensors"
+    for size in (0, 7, 100, len(content) // 2, len(content) - 1):
+        broken.write_bytes(content[:size])
+        with pytest.raises(ModelFileError, match="damaged"):
+            load_potential(broken)
+    save_file({"a": torch.zeros(1)}, broken)
+    with pytest.raises(ModelFileError, match="not one of eqpot's"):
+        load_potential(broken)
+    rewrite_header(model_path, broken, format_version=FORMAT_VERSION + 1)
+    with pytest.raises(ModelFileError, match=f"format version {FORMAT_VERSION + 1}.*upgrade"):
+        load_potential(broken)
+    rewrite_header(model_path, broken, elements=["H", "C"])
+    with pytest.raises(ModelFileError, match="does not hold together"):
+        load_potential(broken)
+
+
+def test_a36_a_pickle_is_not_opened(tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return (tmp_path.joinpath("executed").touch, ())
+
+    path = tmp_path / "evil.safetensors"
+    path.write_bytes(pickle.dumps(Malicious()))
+    with pytest.raises(ModelFileError):
+        load_potential(path)
+    torch.save({"x": torch.zeros(1)}, path)
+    with pytest.raises(ModelFileError):
+        load_potential(path)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests" / "museum").glob("*.safetensors")), ids=lambda path: path.stem)
+def test_a37_old_files_keep_loading(path):
+    expected = json.loads(path.with_suffix(".json").read_text())
+    potential = load_potential(path, dtype="float64")
+    result = potential.evaluate(build_graph(ethanol(), potential.cutoff))
+    assert float(result["energy"][0]) == pytest.approx(expected["energy"], abs=1e-9)
+    np.testing.assert_allclose(result["forces"], expected["forces"], atol=1e-9)

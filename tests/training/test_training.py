@@ -1,0 +1,284 @@
+"""Fitting; A22, A38, A39."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from eqpot import load_potential
+from eqpot.config_file import load_config
+from eqpot.data import label_graphs, read_frames
+from eqpot.errors import ConfigError, DataError, EqpotError, ModelFileError
+from eqpot.model_file import read_header
+from eqpot.neighbors import build_graph
+from eqpot.training import TrainConfig, Trainer, evaluate
+from eqpot.training.compiled import choose_step
+from eqpot.training.config import OptimizationConfig
+from eqpot.training.loss import collate_samples, make_sample, make_step
+from eqpot.training.optimizer import learning_rate
+from eqpot.training.trainer import read_split, split_batches
+from helpers import ETHANOL, SILICON, random_potential
+
+SETTINGS = {
+    "data": {"train": str(ETHANOL), "n_train": 20, "n_valid": 10, "reference_energies": "mean"},
+    "network": {"n_channels": 8, "radial_width": 8, "cutoff": 4.0},
+    "training": {"epochs": 6, "validate_every": 2, "warmup_steps": 5},
+}
+
+
+def config(tmp_path, name="run", **changes) -> TrainConfig:
+    values = {**SETTINGS, "output": str(tmp_path / name)}
+    for section, entries in changes.items():
+        values[section] = {**values[section], **entries} if isinstance(entries, dict) else entries
+    return TrainConfig.model_validate(values)
+
+
+def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
+    trainer = Trainer(config(tmp_path, training={"epochs": 30, "validate_every": 10}))
+    reports = []
+    trainer.run(reports.append)
+    assert len(reports) == 30
+    assert reports[-1]["loss"] < 0.2 * reports[0]["loss"]
+    folder = tmp_path / "run"
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "metrics.csv", "checkpoint.safetensors", "potential.safetensors"}
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["10", "20", "30"]
+    potential = load_potential(folder / "potential.safetensors")
+    measured = evaluate(potential, label_graphs(read_split(trainer.config)[1], potential.cutoff))
+    best = min(rows, key=lambda row: float(row["force_rmse_mev_per_ang"]))
+    assert measured["force_mae_mev_per_ang"] == pytest.approx(float(best["force_mae_mev_per_ang"]), rel=1e-3)
+    header = read_header(folder / "potential.safetensors")
+    assert header["training"]["training_frames"] == 20
+    assert len(header["training"]["data_sha256"]) == 64
+    again = load_config(TrainConfig, folder / "config.yaml")
+    assert again == trainer.config
+
+
+def test_a22_same_seed_same_bits_and_another_seed_other_bits(tmp_path):
+    results = []
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        Trainer(config(tmp_path, name, seed=seed)).run()
+        results.append((tmp_path / name / "checkpoint.safetensors").read_bytes())
+    weights = [result[result.index(b"}") :][-20000:] for result in results]
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]
+
+
+def test_a22_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
+    whole = Trainer(config(tmp_path, "whole"))
+    whole.run()
+
+    class Stop(Exception):
+        pass
+
+    def stop_after_four(report):
+        if report["epoch"] == 4:
+            raise Stop
+
+    settings = config(tmp_path, "parts")
+    with pytest.raises(Stop):
+        Trainer(settings).run(stop_after_four)
+    Trainer(settings, resume=True).run()
+    a, b = (load_potential(tmp_path / name / "potential.safetensors").network.state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a39_resume_refuses_another_configuration(tmp_path):
+    Trainer(config(tmp_path)).run()
+    with pytest.raises(ConfigError, match="differ from those of the run"):
+        Trainer(config(tmp_path, training={"learning_rate": 1e-4}), resume=True)
+    with pytest.raises(ConfigError, match="no checkpoint"):
+        Trainer(config(tmp_path, "other"), resume=True)
+    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        Trainer(config(tmp_path), resume=True)
+
+
+def test_an_existing_run_folder_is_left_alone(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious").touch()
+    with pytest.raises(ConfigError, match="run folder .* exists"):
+        Trainer(config(tmp_path))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["precious"]
+
+
+def test_stress_is_learned_where_it_is_labelled(tmp_path):
+    trainer = Trainer(
+        config(tmp_path, data={"train": str(SILICON), "n_train": 10, "n_valid": 2}, training={"epochs": 2, "validate_every": 1})
+    )
+    trainer.run()
+    assert trainer.with_stress
+    assert trainer.errors["stress_mae_mev_per_ang3"] > 0
+
+
+def test_a19_frames_without_stress_do_not_enter_the_stress_loss():
+    potential = random_potential((14,))
+    frames = read_frames(SILICON)[:2]
+    with_stress = [make_sample(item, potential) for item in label_graphs(frames, 4.0)]
+    without = [make_sample(item, potential) for item in label_graphs([frames[0], strip(frames[1])], 4.0)]
+    only_stress = OptimizationConfig(energy_weight=0, forces_weight=0)
+    step = make_step(potential.network, only_stress, with_stress=True)
+    parameters = list(potential.network.parameters())
+    first, _, masked = (
+        float(step(parameters, *collate_samples(samples).tensors())[0]) for samples in (with_stress[:1], with_stress, without)
+    )
+    assert masked == pytest.approx(first, rel=1e-10)
+
+
+def strip(frame):
+    return type(frame)(frame.atoms, frame.energy, frame.forces, None, frame.origin)
+
+
+def test_the_loss_is_that_of_the_potential():
+    """The training step computes its own forces and virial; they must be those of `Potential`."""
+    potential = random_potential((14,))
+    labelled = label_graphs(read_frames(SILICON)[:3], 4.0)
+    step = make_step(potential.network, OptimizationConfig(energy_weight=2.0, forces_weight=3.0, stress_weight=5.0), with_stress=True)
+    loss = step(list(potential.network.parameters()), *collate_samples([make_sample(item, potential) for item in labelled]).tensors())[0]
+    expected, force_errors = 0.0, []
+    for item in labelled:
+        result = potential.evaluate(item.graph)
+        per_atom = item.graph.n_atoms * float(potential.scale)
+        volume = float(torch.linalg.det(item.graph.cells[0]).abs())
+        expected += 2.0 * float(((result["energy"] - item.energy) / per_atom) ** 2) / 3
+        expected += 5.0 * float(((result["stress"] - item.stress) * volume / per_atom).square().mean()) / 3
+        force_errors.append((result["forces"] - item.forces) / potential.scale)
+    expected += 3.0 * float(torch.cat(force_errors).square().mean())
+    assert float(loss) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_compiled_step_equals_the_eager_one():
+    potential = random_potential((14,), dtype=torch.float32)
+    samples = [make_sample(item, potential) for item in label_graphs(read_frames(SILICON)[:4], 4.0)]
+    settings = OptimizationConfig(compile=True)
+    compiled, is_compiled = choose_step(potential.network, settings, collate_samples(samples[:2]), with_stress=True, n_steps=1)
+    if not shutil.which("g++"):
+        assert not is_compiled
+        return
+    assert is_compiled
+    parameters = [parameter.detach() for parameter in potential.network.parameters()]
+    eager = make_step(potential.network, settings, with_stress=True)
+    for batch in (samples[:2], samples[1:4]):
+        arguments = (parameters, *collate_samples(batch).tensors())
+        for a, b in zip(compiled(*arguments), eager(*arguments), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()) + 1e-7)
+
+
+def test_a_compiled_step_that_is_wrong_is_not_used(monkeypatch, caplog):
+    potential = random_potential((14,), dtype=torch.float32)
+    sample = make_sample(label_graphs(read_frames(SILICON)[:1], 4.0)[0], potential)
+    monkeypatch.setattr(torch, "compile", lambda traced, **_: lambda *arguments: [1.01 * value for value in traced(*arguments)])
+    _, is_compiled = choose_step(potential.network, OptimizationConfig(compile=True), sample, with_stress=True, n_steps=1)
+    assert not is_compiled
+    assert "deviates" in caplog.text
+
+
+def test_divergence_stops_the_run_in_one_sentence(tmp_path):
+    with pytest.raises(EqpotError, match="diverged at step .*lower training.learning_rate"):
+        Trainer(config(tmp_path, training={"learning_rate": 1e6, "gradient_clip": 1e6, "epochs": 50, "warmup_steps": 0})).run()
+
+
+def test_schedule_warms_up_and_ends_at_zero():
+    settings = OptimizationConfig(learning_rate=1.0, warmup_steps=10)
+    assert learning_rate(settings, 0, 0.0) < 0.1
+    assert learning_rate(settings, 1000, 0.5) == pytest.approx(0.5)
+    assert learning_rate(settings, 1000, 1.0) == pytest.approx(0.0)
+
+
+def test_a_time_limit_ends_the_schedule(tmp_path):
+    trainer = Trainer(config(tmp_path, training={"epochs": 100000, "minutes": 0.02}))
+    trainer.run()
+    assert trainer.epoch < 1000
+    assert trainer.optimizer.param_groups[0]["lr"] < 1e-3
+
+
+def test_batches_hold_every_frame_once_and_never_one_alone():
+    assert [list(batch) for batch in split_batches(range(7), 3)] == [[0, 1, 2], [3, 4, 5, 6]]
+    assert [list(batch) for batch in split_batches(range(8), 3)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert [list(batch) for batch in split_batches(range(2), 1)] == [[0], [1]]
+    assert [list(batch) for batch in split_batches(range(1), 5)] == [[0]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"n_train": 200}}, "200 training and 10 validation frames are asked for, and the files hold 120"),
+        ({"data": {"reference_energies": "least_squares"}}, "rank 1"),
+        ({"network": {"cutoff": 0.5}}, "closer than the cutoff"),
+        ({"data": {"train": "none.npz"}}, "There is no data file none.npz"),
+    ],
+)
+def test_data_that_cannot_be_used_are_refused_before_anything_is_written(tmp_path, changes, message):
+    with pytest.raises(DataError, match=message):
+        Trainer(config(tmp_path, **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_ordered_split_takes_the_first_frames(tmp_path):
+    train, valid = read_split(config(tmp_path, data={"split": "ordered"}))
+    assert [frame.origin.split()[-1] for frame in train] == [str(i) for i in range(20)]
+    assert [frame.origin.split()[-1] for frame in valid] == [str(i) for i in range(20, 30)]
+    random_train, random_valid = read_split(config(tmp_path))
+    origins = [frame.origin for frame in (*random_train, *random_valid)]
+    assert len(set(origins)) == 30
+
+
+def write_yaml(path, values):
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_a38_an_unknown_key_gets_the_nearest_known_one(tmp_path):
+    path = write_yaml(tmp_path / "c.yaml", {**SETTINGS, "output": "x", "training": {"learning_rte": 1.0}})
+    with pytest.raises(ConfigError, match="'training.learning_rte' is unknown; the nearest known key is 'training.learning_rate'"):
+        load_config(TrainConfig, path)
+    with pytest.raises(ConfigError, match="'networks' is unknown; the nearest known key is 'network'"):
+        load_config(TrainConfig, write_yaml(path, {**SETTINGS, "output": "x", "networks": {}}))
+
+
+def test_overrides_reach_nested_keys_and_are_checked(tmp_path):
+    path = write_yaml(tmp_path / "c.yaml", {**SETTINGS, "output": "x"})
+    loaded = load_config(TrainConfig, path, ["training.learning_rate=1e-4", "network.n_blocks=3", "data.split=ordered"])
+    assert (loaded.training.learning_rate, loaded.network.n_blocks, loaded.data.split) == (1e-4, 3, "ordered")
+    for override, message in (
+        ("training.epochs", "key=value"),
+        ("seed.x=1", "goes below 'seed'"),
+        ("training.epochs=-1", "training.epochs: .*greater than or equal to 1"),
+        ("network.n_orientations=13", "designs are known for 12, 24 points"),
+        ("dtype=float16", "float32"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_config(TrainConfig, write_yaml(path, {**SETTINGS, "output": "x", "seed": 1}), [override])
+
+
+def test_unreadable_configurations(tmp_path):
+    with pytest.raises(ConfigError, match="no configuration file"):
+        load_config(TrainConfig, tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1,")
+    with pytest.raises(ConfigError, match="cannot be read as YAML"):
+        load_config(TrainConfig, tmp_path / "bad.yaml")
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(ConfigError, match="keys and values"):
+        load_config(TrainConfig, tmp_path / "list.yaml")
+
+
+def test_metrics_are_means_over_the_right_things():
+    potential = random_potential((14,))
+    frames = read_frames(SILICON)[:3]
+    metrics = evaluate(potential, label_graphs(frames, 4.0), atoms_per_batch=70)
+    results = [potential.evaluate(build_graph(frame.atoms, 4.0)) for frame in frames]
+    energies = [1000 * (float(result["energy"]) - frame.energy) for result, frame in zip(results, frames, strict=True)]
+    forces = np.concatenate([(result["forces"].numpy() - frame.forces).ravel() for result, frame in zip(results, frames, strict=True)])
+    assert metrics["energy_mae_mev"] == pytest.approx(np.mean(np.abs(energies)))
+    assert metrics["energy_rmse_mev"] == pytest.approx(np.sqrt(np.mean(np.square(energies))))
+    assert metrics["energy_mae_mev_per_atom"] == pytest.approx(
+        np.mean([abs(e) / len(f.atoms) for e, f in zip(energies, frames, strict=True)])
+    )
+    assert metrics["force_rmse_mev_per_ang"] == pytest.approx(1000 * np.sqrt(np.mean(forces**2)))
+    molecules = evaluate(random_potential(), label_graphs(read_frames(ETHANOL)[:2], 4.0))
+    assert not any(name.startswith("stress") for name in molecules)
