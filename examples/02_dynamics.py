@@ -1,0 +1,43 @@
+"""Ethanol with the shipped potential: 1 ps of NVT at 300 K, then 1 ps of NVE, and a figure of both.
+
+The same from the command line: eqpot md --potential potentials/ethanol/potential.safetensors --structure ... --steps 2000 --output nvt
+"""
+
+import argparse
+from pathlib import Path
+
+import ase.io
+
+from eqpot import load_potential
+from eqpot.md import Settings, Simulation
+from eqpot.report.dynamics import plot_dynamics
+
+ETHANOL = Path(__file__).parents[1] / "potentials" / "ethanol"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("runs/dynamics"))
+    parser.add_argument("--steps", type=int, default=2000, help="steps of 0.5 fs in each ensemble")
+    arguments = parser.parse_args()
+
+    potential = load_potential(ETHANOL / "potential.safetensors")
+    atoms = ase.io.read(ETHANOL / "structure.extxyz")
+    runs = {}
+    for ensemble in ("nvt", "nve"):
+        settings = Settings(ensemble, timestep=0.5, temperature=300.0)
+        simulation = Simulation(atoms, potential, settings)
+        runs[ensemble.upper()] = arguments.output / ensemble
+        summary = simulation.run(arguments.steps, arguments.output / ensemble)
+        print(
+            f"{ensemble.upper()}: {summary['time_ps']:g} ps, mean temperature {summary['mean_temperature_k']:.0f} K, "
+            f"drift of the conserved energy {summary['energy_drift_mev_per_atom_per_ps']:.3f} meV/atom/ps"
+        )
+        atoms = simulation.current_atoms()
+    figure = arguments.output / "dynamics.png"
+    plot_dynamics(runs, len(atoms), figure)
+    print(f"The figure is {figure.resolve()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Export the silicon potential and use it with torch alone, as an engine would."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase.build import bulk
+
+from eqpot import load_potential
+from eqpot.export.torchscript import export_torchscript
+from eqpot.neighbors import neighbor_list
+
+MODEL = Path(__file__).parents[1] / "potentials" / "silicon" / "potential.safetensors"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("silicon.pt"))
+    arguments = parser.parse_args()
+    deviation = export_torchscript(load_potential(MODEL, dtype="float64"), arguments.output)
+    print(f"wrote {arguments.output}; largest relative deviation from eager {deviation:.0e}")
+
+    module = torch.jit.load(arguments.output)  # needs no eqpot
+    atoms = bulk("Si", cubic=True)
+    edge_index, shifts = neighbor_list(atoms, module.cutoff)
+    energy, forces, stress = module(
+        torch.from_numpy(atoms.positions),
+        torch.from_numpy(atoms.numbers.astype(np.int64)),
+        torch.from_numpy(atoms.cell.array),
+        torch.from_numpy(edge_index),
+        torch.from_numpy(shifts),
+    )
+    print(
+        f"energy {float(energy):.4f} eV, largest force {float(forces.abs().max()):.1e} eV/Å, pressure {-float(stress.trace()) / 3:.4f} eV/Å^3"
+    )
+
+
+if __name__ == "__main__":
+    main()

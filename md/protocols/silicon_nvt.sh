@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# NVT of silicon: diamond, 64 atoms, 600 K. A first argument replaces the number of steps.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+eqpot md --potential "$root/potentials/silicon/potential.safetensors" --structure "$root/potentials/silicon/structure.extxyz" \
+    --ensemble nvt --temperature 600 --timestep 1 --friction 5 --steps "${1:-1000}" --output silicon_nvt
