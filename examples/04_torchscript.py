@@ -31,9 +31,8 @@ def main() -> None:
         torch.from_numpy(edge_index),
         torch.from_numpy(shifts),
     )
-    print(
-        f"energy {float(energy):.4f} eV, largest force {float(forces.abs().max()):.1e} eV/Å, pressure {-float(stress.trace()) / 3:.4f} eV/Å^3"
-    )
+    print(f"energy {float(energy):.4f} eV, largest force {float(forces.abs().max()):.1e} eV/Å")
+    print(f"pressure {-float(stress.trace()) / 3:.4f} eV/Å^3")
 
 
 if __name__ == "__main__":

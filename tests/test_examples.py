@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ RUNNABLE = [(language, code) for language, code in SNIPPETS if "make" not in cod
 
 
 def run(command, cwd):
-    environment = {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, check=False, timeout=600)
     assert result.returncode == 0, result.stderr
     return result.stdout

@@ -13,6 +13,7 @@ from eqpot.network.config import NetworkConfig
 from helpers import SMALL, crystal, ethanol, random_potential
 
 TWELVE = SMALL.model_copy(update={"n_orientations": 12, "feature_degree": 1, "kernel_degree": 2})
+FORTY_EIGHT = SMALL.model_copy(update={"n_orientations": 48, "feature_degree": 3})
 THREE_BLOCKS = SMALL.model_copy(update={"n_blocks": 3})
 ONE_BLOCK = SMALL.model_copy(update={"n_blocks": 1})
 
@@ -39,7 +40,9 @@ def rotation_error(potential, atoms) -> float:
     return worst
 
 
-@pytest.mark.parametrize("config", [SMALL, TWELVE, THREE_BLOCKS, ONE_BLOCK], ids=["24", "12", "three blocks", "one block"])
+@pytest.mark.parametrize(
+    "config", [SMALL, TWELVE, FORTY_EIGHT, THREE_BLOCKS, ONE_BLOCK], ids=["24", "12", "48", "three blocks", "one block"]
+)
 def test_a13_energy_and_forces_are_equivariant_to_rounding(config):
     potential = random_potential(config=config)
     assert rotation_error(potential, ethanol()) < 1e-10
