@@ -1,4 +1,4 @@
-"""Ethanol with the shipped potential: 1 ps of NVT at 300 K, then 1 ps of NVE, and a figure of both.
+"""Ethanol with the shipped potential: 2 ps of NVT at 300 K, then 2 ps of NVE, and a figure of both.
 
 The same from the command line: eqpot md --potential potentials/ethanol/potential.safetensors --structure ... --steps 2000 --output nvt
 """
@@ -18,7 +18,7 @@ ETHANOL = Path(__file__).parents[1] / "potentials" / "ethanol"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("runs/dynamics"))
-    parser.add_argument("--steps", type=int, default=2000, help="steps of 0.5 fs in each ensemble")
+    parser.add_argument("--steps", type=int, default=4000, help="steps of 0.5 fs in each ensemble")
     arguments = parser.parse_args()
 
     potential = load_potential(ETHANOL / "potential.safetensors")

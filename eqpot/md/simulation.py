@@ -15,7 +15,7 @@ from ase.io.extxyz import write_xyz
 from eqpot.errors import ConfigError, SimulationError
 from eqpot.md import nve, nvt
 from eqpot.md.state import State
-from eqpot.md.velocities import conserved_degrees_of_freedom, draw_velocities
+from eqpot.md.velocities import degrees_of_freedom, draw_velocities
 from eqpot.neighbors import build_graph
 from eqpot.potential import Potential
 from eqpot.units import FEMTOSECOND
@@ -67,9 +67,10 @@ class Simulation:
         self.atoms = atoms.copy()
         self.potential = potential
         self.settings = settings
-        self.degrees_of_freedom = 3 * len(atoms) if settings.ensemble == "nvt" else conserved_degrees_of_freedom(self.atoms)
         if not self.atoms.has("momenta"):
             self.atoms.set_velocities(draw_velocities(self.atoms, settings.temperature, settings.seed))
+        # The thermostat acts on all degrees of freedom, the motion of the whole included.
+        self.degrees_of_freedom = 3 * len(atoms) if settings.ensemble == "nvt" else degrees_of_freedom(self.atoms)
         self.state: State = nve.init(
             torch.tensor(self.atoms.positions),
             torch.tensor(self.atoms.get_velocities()),

@@ -5,6 +5,9 @@ from ase import Atoms
 
 from eqpot.units import BOLTZMANN
 
+_ZERO = 1e-6
+"""Momenta below this share of the thermal ones count as zero: files hold eight digits."""
+
 
 def draw_velocities(atoms: Atoms, temperature: float, seed: int) -> np.ndarray:
     """Return Maxwell-Boltzmann velocities [n_atoms, 3] in Å per internal unit of time.
@@ -32,6 +35,18 @@ def conserved_degrees_of_freedom(atoms: Atoms) -> int:
     spread = np.linalg.svd(atoms.positions - atoms.positions.mean(axis=0), compute_uv=False)
     is_linear = n_atoms == 2 or spread[1] < 1e-6 * spread[0]
     return 3 * n_atoms - (5 if is_linear else 6)
+
+
+def degrees_of_freedom(atoms: Atoms) -> int:
+    """Return the degrees of freedom of NVE from the structure's velocities: 3 n_atoms less the momenta that are conserved at zero."""
+    masses, velocities = atoms.get_masses()[:, None], atoms.get_velocities()
+    size = np.sqrt(masses.sum() * (masses * velocities**2).sum())
+    if np.abs((masses * velocities).sum(axis=0)).max() > _ZERO * size:
+        return 3 * len(atoms)
+    rotation = _rigid_rotation(atoms.positions, velocities, masses)
+    if not atoms.pbc.any() and (masses * rotation**2).sum() > _ZERO**2 * (masses * velocities**2).sum():
+        return 3 * len(atoms) - 3
+    return conserved_degrees_of_freedom(atoms)
 
 
 def _rigid_rotation(positions: np.ndarray, velocities: np.ndarray, masses: np.ndarray) -> np.ndarray:

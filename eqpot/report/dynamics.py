@@ -31,13 +31,14 @@ def plot_dynamics(runs: Mapping[str, str | Path], n_atoms: int, path: str | Path
         upper.plot(time, temperature, color=color, linewidth=0.6, alpha=0.5)
         mean = temperature.mean()
         upper.plot(time[[0, -1]], [mean, mean], color=color, linewidth=2, label=f"{label}: mean {mean:.0f} K")
-        lower.plot(time, change, color=color, linewidth=0.8, label=label)
+        lower.plot(time, change, color=color, linewidth=0.8)
         start = time[-1]
     upper.set_ylabel("temperature (K)")
     lower.set_ylabel("change of the\nconserved energy (meV/atom)")
     lower.set_xlabel("time (ps)")
+    # Above the axes, where it hides no data.
+    upper.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(runs), borderaxespad=0.0)
     for axes in (upper, lower):
-        axes.legend(frameon=False, loc="upper right")
         axes.margins(x=0.01)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)

@@ -105,7 +105,8 @@ class Trainer:
             "validation_frames": len(valid),
         }
 
-        self.parameters = list(self.potential.network.parameters())
+        # The step differentiates with respect to leaves of its own; nothing else needs gradients.
+        self.parameters = list(self.potential.network.requires_grad_(False).parameters())
         self.average = [parameter.detach().clone() for parameter in self.parameters]
         self.optimizer = make_optimizer(self.parameters, config.training)
         self.order = torch.Generator().manual_seed(config.seed)
@@ -127,7 +128,8 @@ class Trainer:
         example = collate_samples(self.samples[: settings.batch_size])
         remaining = (settings.epochs - self.epoch) * steps_per_epoch
         step_function, _ = choose_step(self.potential.network, settings, example, self.with_stress, remaining)
-        self.potential.network.requires_grad_(False)
+        # Plain tensors that share the parameters' memory: a compiled step would be compiled again for the class Parameter.
+        weights = [parameter.detach() for parameter in self.parameters]
         started = time.monotonic() - self.seconds
         while self._progress() < 1:
             permutation = torch.randperm(len(self.samples), generator=self.order).tolist()
@@ -136,7 +138,7 @@ class Trainer:
             for index, members in enumerate(batches):
                 batch = collate_samples([self.samples[i] for i in members])
                 fraction = (self.epoch + index / len(batches)) / settings.epochs
-                loss, *gradients = step_function(self.parameters, *batch.tensors())
+                loss, *gradients = step_function(weights, *batch.tensors())
                 self._update(loss, gradients, fraction)
                 total += float(loss) * len(batch.counts)
                 self.seconds = time.monotonic() - started

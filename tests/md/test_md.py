@@ -160,6 +160,18 @@ def test_degrees_of_freedom():
     assert conserved_degrees_of_freedom(crystal()) == 3
 
 
+def test_motion_of_the_whole_counts_where_there_is_some(model_path):
+    potential = load_potential(model_path)
+    still = ethanol()
+    still.set_velocities(draw_velocities(still, 300.0, seed=0))
+    spinning, moving = still.copy(), still.copy()
+    spinning.set_velocities(still.get_velocities() + np.cross([0.0, 0.01, 0.0], still.positions - still.get_center_of_mass()))
+    moving.set_velocities(spinning.get_velocities() + np.array([0.01, 0, 0]))
+    for atoms, expected in ((still, 21), (spinning, 24), (moving, 27)):
+        assert Simulation(atoms, potential, Settings("nve")).degrees_of_freedom == expected
+        assert Simulation(atoms, potential, Settings("nvt")).degrees_of_freedom == 27
+
+
 @pytest.mark.parametrize("ensemble", ["nve", "nvt"])
 def test_a_run_writes_what_it_promises(tmp_path, model_path, ensemble):
     settings = Settings(ensemble, interval=4, temperature=300.0)
