@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ase.io
 import numpy as np
@@ -54,16 +54,38 @@ def read_frames(paths: Sequence[str | Path] | str | Path, keys: LabelKeys | None
 
 
 def read_structure(path: str | Path) -> Atoms:
-    """Read one structure, the last if the file holds several; DataError if that is impossible."""
+    """Read one structure, the last if the file holds several; DataError if that is impossible.
+
+    Anything ASE reads, and the JSON of a pymatgen Structure or Molecule, the form in which the Materials Project gives them.
+    """
     if not Path(path).is_file():
         raise DataError(f"There is no structure file {path}; check the path.")
     try:
-        atoms: Atoms = ase.io.read(path, index=-1)  # type: ignore[assignment]
+        atoms = _read_pymatgen(Path(path)) if _is_pymatgen(Path(path)) else cast(Atoms, ase.io.read(path, index=-1))
     except Exception as error:
-        raise DataError(f"{path} cannot be read by ASE ({type(error).__name__}: {error}); check the file and its format.") from error
+        raise DataError(
+            f"{path} cannot be read as a structure ({type(error).__name__}: {error}); check the file and its format."
+        ) from error
     if len(atoms) == 0:
         raise DataError(f"{path} holds a structure without atoms.")
     return atoms
+
+
+def _is_pymatgen(path: Path) -> bool:
+    return path.suffix == ".json" and "@class" in path.read_text(encoding="utf-8", errors="replace")
+
+
+def _read_pymatgen(path: Path) -> Atoms:
+    # pymatgen takes a second to import, and few files need it.
+    from monty.json import MontyDecoder
+    from pymatgen.core import SiteCollection
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    structure = MontyDecoder().decode(path.read_text(encoding="utf-8"))
+    if not isinstance(structure, SiteCollection):
+        raise DataError(f"it holds a {type(structure).__name__}, not a Structure or Molecule")
+    atoms = AseAtomsAdaptor.get_atoms(structure)
+    return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
 
 
 def file_hash(paths: Sequence[str | Path]) -> str:

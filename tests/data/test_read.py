@@ -10,6 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
 from eqpot.data import Frame, LabelKeys, file_hash, fit_reference_energies, read_frames
+from eqpot.data.read import read_structure
 from eqpot.errors import DataError
 from eqpot.units import KCAL_PER_MOL
 from helpers import ETHANOL, SILICON
@@ -111,6 +112,22 @@ def test_labels_that_are_not_finite_are_found(tmp_path):
     ase.io.write(tmp_path / "a.xyz", frames, format="extxyz")
     with pytest.raises(DataError, match="frame 1: the forces is not finite|frame 1: the forces"):
         read_frames(tmp_path / "a.xyz", KEYS)
+
+
+def test_structures_of_pymatgen_are_read(tmp_path):
+    from pymatgen.core import Lattice, Molecule, Structure
+
+    structure = Structure(Lattice.from_parameters(3, 4, 5, 80, 95, 110), ["Si", "C"], [[0, 0, 0], [0.5, 0.4, 0.6]])
+    (tmp_path / "s.json").write_text(structure.to_json())
+    atoms = read_structure(tmp_path / "s.json")
+    np.testing.assert_allclose(atoms.cell.array, structure.lattice.matrix)
+    np.testing.assert_allclose(atoms.positions, structure.cart_coords)
+    assert atoms.pbc.all()
+    (tmp_path / "m.json").write_text(Molecule(["O", "H"], [[0, 0, 0], [0, 0, 1.0]]).to_json())
+    assert not read_structure(tmp_path / "m.json").pbc.any()
+    (tmp_path / "l.json").write_text(structure.lattice.to_json())
+    with pytest.raises(DataError, match="l.json cannot be read as a structure .*Lattice"):
+        read_structure(tmp_path / "l.json")
 
 
 def test_hash_depends_on_content_only(tmp_path):

@@ -1,0 +1,134 @@
+"""The shipped potentials, in float64 where rounding is what is asked about; A11, A13, A20, A26."""
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk
+from ase.eos import EquationOfState
+from ase.filters import FrechetCellFilter
+from ase.optimize import BFGS
+
+from eqpot import EqpotCalculator, load_potential
+from eqpot.config_file import load_config
+from eqpot.data import label_graphs, read_frames
+from eqpot.export.torchscript import export_torchscript
+from eqpot.md import Settings, Simulation
+from eqpot.model_file import read_header
+from eqpot.training import TrainConfig, evaluate
+from eqpot.units import GIGAPASCAL
+from helpers import ETHANOL, ROOT, SILICON
+from measure import energy_of, force_deviation, result_of, rotation_error, stress_deviation
+
+FOLDERS = {path.name: path for path in sorted((ROOT / "potentials").iterdir()) if path.is_dir()}
+EACH = pytest.mark.parametrize("name", FOLDERS)
+
+
+def model(name):
+    return FOLDERS[name] / "potential.safetensors"
+
+
+def rattled(name):
+    atoms = ase.io.read(FOLDERS[name] / "structure.extxyz")
+    atoms.rattle(0.05, seed=0)
+    return atoms
+
+
+def test_both_are_there():
+    assert set(FOLDERS) == {"ethanol", "silicon"}
+
+
+@EACH
+def test_folder_is_complete_and_its_recipe_is_a_valid_configuration(name):
+    assert {path.name for path in FOLDERS[name].iterdir()} == {"potential.safetensors", "recipe.yaml", "card.md", "structure.extxyz"}
+    assert model(name).stat().st_size < 5_000_000
+    header, recipe = read_header(model(name)), load_config(TrainConfig, FOLDERS[name] / "recipe.yaml")
+    assert header["network"] == recipe.network.model_dump()
+    assert header["training"]["training_frames"] == recipe.data.n_train
+    assert header["dtype"] == "float32"
+
+
+@pytest.mark.parametrize(("name", "data", "energy", "forces"), [("ethanol", ETHANOL, 0.17, 6.0), ("silicon", SILICON, 3.8, 116.0)])
+def test_errors_on_the_excerpts(name, data, energy, forces):
+    """The excerpts are training frames: this finds a broken file, not the accuracy; that is on the card."""
+    potential = load_potential(model(name))
+    errors = evaluate(potential, label_graphs(read_frames(data), potential.cutoff))
+    assert errors["energy_mae_mev_per_atom"] < energy
+    assert errors["force_mae_mev_per_ang"] < forces
+    if name == "silicon":
+        assert errors["stress_mae_mev_per_ang3"] < 270 * GIGAPASCAL
+
+
+@EACH
+def test_a13_rotation_error(name):
+    for dtype, energy_bound, force_bound in (("float64", 1e-10, 1e-9), ("float32", 1e-5, 1e-3)):
+        atoms = rattled(name)
+        energy_error, force_error = rotation_error(load_potential(model(name), dtype=dtype), atoms, n_rotations=5)
+        assert energy_error / len(atoms) < energy_bound
+        assert force_error < force_bound
+
+
+@EACH
+def test_a11_forces_and_stress_are_derivatives(name):
+    potential, atoms = load_potential(model(name), dtype="float64"), rattled(name)
+    if name == "silicon":
+        atoms = bulk("Si", cubic=True, a=5.4)
+        atoms.rattle(0.1, seed=1)
+        atoms.set_cell(atoms.cell.array @ [[1.01, 0.03, 0], [0, 0.98, 0.02], [0, 0, 1.03]], scale_atoms=True)
+        assert stress_deviation(potential, atoms) < 1e-6
+    assert force_deviation(potential, atoms) < 1e-6
+
+
+@EACH
+def test_a20_float32_against_float64(name):
+    atoms = rattled(name)
+    single, double = (result_of(load_potential(model(name), dtype=dtype), atoms) for dtype in ("float32", "float64"))
+    assert abs(single["energy"] - double["energy"])[0] / len(atoms) < 1e-5
+    assert abs(single["forces"] - double["forces"]).max() < 1e-3
+
+
+@EACH
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+def test_export_equals_eager(name, tmp_path):
+    assert export_torchscript(load_potential(model(name), dtype="float64"), tmp_path / "p.pt") < 1e-10
+
+
+def nve_drift(n_steps):
+    """Drift in meV/atom/ps of ethanol at 300 K and 0.5 fs, and the relative change of the angular momentum."""
+    atoms = ase.io.read(FOLDERS["ethanol"] / "structure.extxyz")
+    potential = load_potential(model("ethanol"), dtype="float64")
+    atoms = Simulation(atoms, potential, Settings("nve", temperature=300.0)).current_atoms()
+    atoms.set_velocities(atoms.get_velocities() + np.cross([0.002, 0.003, 0.001], atoms.positions - atoms.get_center_of_mass()))
+    simulation = Simulation(atoms, potential, Settings("nve", timestep=0.5))
+    before = simulation.state.angular_momentum()
+    energies = [float(simulation.step().total_energy) for _ in range(n_steps)]
+    change = torch.linalg.norm(simulation.state.angular_momentum() - before) / torch.linalg.norm(before)
+    return np.polyfit(0.0005 * np.arange(n_steps), energies, 1)[0] * 1000 / len(atoms), float(change)
+
+
+def test_a26_energy_and_angular_momentum_are_conserved():
+    drift, change = nve_drift(2000)
+    assert abs(drift) < 0.05
+    assert change < 1e-8
+
+
+@pytest.mark.slow
+def test_a26_energy_and_angular_momentum_are_conserved_over_20_ps():
+    drift, change = nve_drift(40_000)
+    assert abs(drift) < 0.05
+    assert change < 1e-8
+
+
+def test_silicon_has_the_lattice_constant_and_bulk_modulus_of_pbe():
+    """PBE: 5.47 Å and 89 GPa (Haas, Tran, Blaha, Phys. Rev. B 79, 085104 (2009))."""
+    atoms = bulk("Si", cubic=True)
+    atoms.calc = EqpotCalculator(model("silicon"), dtype="float64")
+    BFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=1e-4, steps=50)
+    assert atoms.cell.lengths().mean() == pytest.approx(5.47, rel=0.005)
+    volumes, energies = [], []
+    for scale in np.linspace(0.98, 1.02, 7):
+        strained = atoms.copy()
+        strained.set_cell(atoms.cell * scale, scale_atoms=True)
+        volumes.append(strained.get_volume())
+        energies.append(energy_of(atoms.calc.potential, strained))
+    assert EquationOfState(volumes, energies).fit()[2] / GIGAPASCAL == pytest.approx(89, rel=0.1)
