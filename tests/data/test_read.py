@@ -8,6 +8,7 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
+from pymatgen.core import Lattice, Molecule, Structure
 
 from eqpot.data import Frame, LabelKeys, file_hash, fit_reference_energies, read_frames
 from eqpot.data.read import read_structure
@@ -115,8 +116,6 @@ def test_labels_that_are_not_finite_are_found(tmp_path):
 
 
 def test_structures_of_pymatgen_are_read(tmp_path):
-    from pymatgen.core import Lattice, Molecule, Structure
-
     structure = Structure(Lattice.from_parameters(3, 4, 5, 80, 95, 110), ["Si", "C"], [[0, 0, 0], [0.5, 0.4, 0.6]])
     (tmp_path / "s.json").write_text(structure.to_json())
     atoms = read_structure(tmp_path / "s.json")
