@@ -83,7 +83,7 @@ def _read_pymatgen(path: Path) -> Atoms:
 
     values = json.loads(path.read_text(encoding="utf-8"))
     # The classes are named here: the file must not choose what is imported.
-    kinds = {"Structure": Structure, "Molecule": Molecule}
+    kinds: dict[str, type[Structure] | type[Molecule]] = {"Structure": Structure, "Molecule": Molecule}
     if values.get("@class") not in kinds:
         raise DataError(f"it holds a {values.get('@class')}, not a Structure or Molecule")
     atoms = AseAtomsAdaptor.get_atoms(kinds[values["@class"]].from_dict(values))
