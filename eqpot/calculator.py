@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from eqpot.errors import ConfigError
 from eqpot.model_file import load_potential
 from eqpot.neighbors import build_graph
 
@@ -24,21 +26,33 @@ class EqpotCalculator(Calculator):
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 (ASE's contract)
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012 (ASE's contract)
 
-    def __init__(self, model: str | Path, device: str = "cpu", dtype: Literal["float32", "float64"] = "float32", **kwargs: Any) -> None:
+    def __init__(self, model: str | Path, device: str = "cpu", dtype: Literal["float32", "float64"] = "float32") -> None:
         """Load the model file.
 
         model: path of a potential.safetensors. dtype: precision of the network; geometry and sums are float64 in any case.
         Raises ModelFileError and ConfigError as `load_potential` does.
         """
-        super().__init__(model=str(model), device=device, dtype=dtype, **kwargs)
-        self.potential = load_potential(model, device, dtype)
+        # ASE's constructor calls `set`.
+        super().__init__(model=str(model), device=device, dtype=dtype)
+
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Change model, device or dtype and load the potential anew; ConfigError for other names."""
+        unknown = set(kwargs) - {"model", "device", "dtype"}
+        if unknown:
+            raise ConfigError(f"EqpotCalculator has no parameter {', '.join(sorted(unknown))}; it has model, device and dtype.")
+        changed: dict[str, Any] = super().set(**kwargs)
+        if changed:
+            self.potential = load_potential(self.parameters["model"], self.parameters["device"], self.parameters["dtype"])
+            self.reset()
+        return changed
 
     def calculate(self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes) -> None:
         """Compute everything from one reverse pass; UnknownElementError and NeighborError for structures it cannot treat."""
         super().calculate(atoms, properties, system_changes)
         structure = cast(Atoms, self.atoms)
-        graph = build_graph(structure, self.potential.cutoff)
-        result = {name: value.cpu().numpy() for name, value in self.potential.evaluate(graph.to(self.potential.device)).items()}
+        with torch.inference_mode(False):
+            graph = build_graph(structure, self.potential.cutoff)
+            result = {name: value.cpu().numpy() for name, value in self.potential.evaluate(graph.to(self.potential.device)).items()}
         self.results = {
             "energy": float(result["energy"][0]),
             "free_energy": float(result["energy"][0]),

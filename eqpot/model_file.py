@@ -4,10 +4,11 @@ import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
+from ase.data import chemical_symbols
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -16,10 +17,41 @@ from eqpot.errors import ConfigError, ModelFileError
 from eqpot.files import write_atomically
 from eqpot.network.config import NetworkConfig
 from eqpot.network.fibre_bundle import FibreBundleNetwork
-from eqpot.potential import DTYPES, Potential
+from eqpot.network.orientations import design_residual, required_degree
+from eqpot.potential import DTYPES, Potential, check_device
 
 FORMAT_VERSION = 1
 _HEADER_KEY = "eqpot"
+_UNITS = {"energy": "eV", "length": "angstrom"}
+
+
+class ModelHeader(BaseModel):
+    """What a model file says about itself; loading checks it against the tensors."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    format_version: int = Field(ge=1)
+    architecture: Literal["fibre_bundle"]
+    network: NetworkConfig
+    average_neighbors: float = Field(gt=0)
+    elements: list[str] = Field(min_length=1)
+    scale: float = Field(gt=0)
+    cutoff: float
+    units: dict[str, str]
+    dtype: Literal["float32", "float64"]
+    versions: dict[str, str]
+    training: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _check(self) -> "ModelHeader":
+        strangers = [symbol for symbol in self.elements if symbol not in chemical_symbols[1:]]
+        if strangers or len(set(self.elements)) < len(self.elements):
+            raise ValueError(f"the elements {', '.join(self.elements)} are not distinct elements")
+        if self.cutoff != self.network.cutoff:
+            raise ValueError(f"the cutoff is {self.cutoff} and that of the network {self.network.cutoff}")
+        if self.units != _UNITS:
+            raise ValueError(f"the units are {self.units}")
+        return self
 
 
 def save_potential(potential: Potential, path: str | Path, training: dict[str, Any] | None = None) -> None:
@@ -28,26 +60,26 @@ def save_potential(potential: Potential, path: str | Path, training: dict[str, A
     training: what made the weights, such as {"data_sha256": ..., "frames": ...}; anything JSON can hold.
     """
     network = potential.network
-    header = {
-        "format_version": FORMAT_VERSION,
-        "architecture": "fibre_bundle",
-        "network": network.config.model_dump(),
-        "average_neighbors": network.average_neighbors,
-        "elements": symbols_of(potential.elements),
-        "scale": float(potential.scale),
-        "cutoff": potential.cutoff,
-        "units": {"energy": "eV", "length": "angstrom"},
-        "dtype": str(potential.dtype).removeprefix("torch."),
-        "versions": {"eqpot": version("eqpot"), "torch": version("torch"), "python": platform.python_version()},
-        "training": training or {},
-    }
+    header = ModelHeader(
+        format_version=FORMAT_VERSION,
+        architecture="fibre_bundle",
+        network=network.config,
+        average_neighbors=network.average_neighbors,
+        elements=symbols_of(potential.elements),
+        scale=float(potential.scale),
+        cutoff=potential.cutoff,
+        units=_UNITS,
+        dtype="float32" if potential.dtype == torch.float32 else "float64",
+        versions={"eqpot": version("eqpot"), "torch": version("torch"), "python": platform.python_version()},
+        training=training or {},
+    )
     tensors = {f"network.{name}": tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     tensors["orientations"] = network.grid.exact_orientations
     tensors["reference_energies"] = potential.reference_energies.detach().cpu()
-    write_atomically(Path(path), save(tensors, metadata={_HEADER_KEY: json.dumps(header)}))
+    write_atomically(Path(path), save(tensors, metadata={_HEADER_KEY: header.model_dump_json()}))
 
 
-def read_header(path: str | Path) -> dict[str, Any]:
+def read_header(path: str | Path) -> ModelHeader:
     """Return the header of a model file without reading its weights; ModelFileError as in `load_potential`."""
     return _read(Path(path), tensors=False)[0]
 
@@ -57,25 +89,40 @@ def load_potential(path: str | Path, device: str = "cpu", dtype: str | None = No
 
     dtype: "float32" or "float64" for the network; by default that of the file. Loading takes no code from the file.
 
-    Raises ModelFileError for a file that is missing, damaged, not one of eqpot's, or of a newer format; ConfigError for an
-    unknown dtype.
+    Raises ModelFileError for a file that is missing, damaged, not one of eqpot's, of a newer format, or whose parts do not fit
+    together; ConfigError for an unknown dtype or device.
     """
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"The dtype is {dtype!r}; use one of {', '.join(DTYPES)}.")
+    check_device(device)
     header, tensors = _read(Path(path), tensors=True)
     try:
-        network = FibreBundleNetwork(
-            NetworkConfig(**header["network"]), len(header["elements"]), header["average_neighbors"], tensors.pop("orientations")
-        )
-        potential = Potential(network, numbers_of(header["elements"]), tensors.pop("reference_energies"), header["scale"])
-        potential.to(dtype=DTYPES[dtype or header["dtype"]])
+        _check_tensors(header, tensors)
+        orientations, references = tensors.pop("orientations"), tensors.pop("reference_energies")
+        network = FibreBundleNetwork(header.network, len(header.elements), header.average_neighbors, orientations)
+        potential = Potential(network, numbers_of(header.elements), references, header.scale)
+        potential.to(dtype=DTYPES[dtype or header.dtype])
         network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in tensors.items()})
-    except (KeyError, TypeError, RuntimeError, ConfigError, ValidationError) as error:
+    except (KeyError, RuntimeError, ValueError, ConfigError) as error:
         raise ModelFileError(f"The model file {path} does not hold together ({_first_line(error)}); fetch or export it again.") from error
     return potential.to(device).eval().requires_grad_(False)
 
 
-def _read(path: Path, tensors: bool) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _check_tensors(header: ModelHeader, tensors: dict[str, torch.Tensor]) -> None:
+    """Raise ValueError for tensors that would load and give wrong numbers."""
+    network = header.network
+    if tensors["reference_energies"].shape != (len(header.elements),):
+        raise ValueError(f"there are reference energies of shape {tuple(tensors['reference_energies'].shape)}")
+    if tensors["orientations"].shape != (network.n_orientations, 3) or tensors["orientations"].dtype != torch.float64:
+        raise ValueError("the orientations are not [n_orientations, 3] in float64")
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} is not finite")
+    if design_residual(tensors["orientations"], required_degree(network.feature_degree, network.kernel_degree)) > 1e-10:
+        raise ValueError("the orientations are not the spherical design that equivariance needs")
+
+
+def _read(path: Path, tensors: bool) -> tuple[ModelHeader, dict[str, torch.Tensor]]:
     if not path.is_file():
         raise ModelFileError(f"There is no model file {path}; check the path.")
     try:
@@ -88,15 +135,22 @@ def _read(path: Path, tensors: bool) -> tuple[dict[str, Any], dict[str, torch.Te
         ) from error
     try:
         header = json.loads(metadata[_HEADER_KEY])
-        format_version = int(header["format_version"])
+        newer = header["format_version"] > FORMAT_VERSION
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"The file {path} is a safetensors file but not one of eqpot's: it has no eqpot header.") from error
-    if format_version > FORMAT_VERSION:
+    if newer:
         raise ModelFileError(
-            f"The model file {path} has format version {format_version}, and eqpot {version('eqpot')} reads up to {FORMAT_VERSION}; "
-            "upgrade eqpot."
+            f"The model file {path} has format version {header['format_version']}, and eqpot {version('eqpot')} reads up to "
+            f"{FORMAT_VERSION}; upgrade eqpot."
         )
-    return header, contents
+    try:
+        return ModelHeader.model_validate(header), contents
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise ModelFileError(
+            f"The header of the model file {path} is wrong ({where} {problem['msg']}); fetch or export it again."
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,16 @@ from eqpot.network.fibre_bundle import FibreBundleNetwork
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
+def check_device(device: str) -> None:
+    """Raise ConfigError for a device that torch does not know or this machine does not have."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"The device {device!r} cannot be used ({str(error).splitlines()[0]}); use cpu, or cuda where there is a GPU."
+        ) from error
+
+
 class Potential(nn.Module):
     """Energy of atoms: E = sum_i (E_ref(z_i) + scale * network_i).
 
@@ -73,7 +83,9 @@ class Potential(nn.Module):
     def evaluate(self, graph: AtomGraph) -> dict[str, torch.Tensor]:
         """Return what `forward` does for a graph, after checking its elements."""
         self.check_elements(graph.numbers)
-        result: dict[str, torch.Tensor] = self(*graph.tensors())
+        # Forces are derivatives: a caller's no_grad must not reach them. (TorchScript has no enable_grad, so not in `forward`.)
+        with torch.enable_grad():
+            result: dict[str, torch.Tensor] = self(*graph.tensors())
         return result
 
     def atomic_energies(

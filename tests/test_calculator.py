@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
@@ -10,7 +11,7 @@ from ase.optimize import BFGS
 from ase.outputs import all_outputs
 
 from eqpot import EqpotCalculator
-from eqpot.errors import UnknownElementError
+from eqpot.errors import ConfigError, UnknownElementError
 from helpers import crystal, ethanol
 
 
@@ -44,8 +45,10 @@ def test_forces_and_stress_equal_ase_finite_differences(calculator):
 
 
 def test_a3_stress_has_the_sign_of_ase_calculators(calculator):
-    """Pressed together, both push outwards: negative stress."""
+    """Atoms pressed together push outwards; in ASE that is negative stress."""
     dense = Atoms("C", cell=[1.1, 1.1, 1.1], pbc=True)
+    dense.calc = LennardJones(sigma=1.5, rc=4.0)
+    assert dense.get_stress()[0] < 0
     for calc in (LennardJones(sigma=1.5, rc=4.0), calculator):
         dense.calc = calc
         numerical = calculate_numerical_stress(dense, 1e-5)
@@ -94,6 +97,30 @@ def test_a5_the_structure_is_not_changed_and_needs_no_cell(calculator):
 def test_arguments_are_json_and_kept(model_path):
     calc = EqpotCalculator(str(model_path), device="cpu", dtype="float64")
     assert calc.todict() == {"model": str(model_path), "device": "cpu", "dtype": "float64"}
+
+
+def test_parameters_that_do_not_exist_are_refused_and_changed_ones_are_used(model_path):
+    with pytest.raises(TypeError):
+        EqpotCalculator(model_path, dtyp="float64")
+    calc = EqpotCalculator(model_path)
+    with pytest.raises(ConfigError, match="no parameter skin"):
+        calc.set(skin=1.0)
+    atoms = ethanol()
+    atoms.calc = calc
+    single = atoms.get_potential_energy()
+    calc.set(dtype="float64")
+    assert calc.potential.dtype == torch.float64
+    assert 0 < abs(atoms.get_potential_energy() - single) < 1e-4
+
+
+def test_forces_do_not_depend_on_the_callers_grad_mode(calculator):
+    atoms = ethanol()
+    atoms.calc = calculator
+    expected = atoms.get_forces()
+    for mode in (torch.no_grad(), torch.inference_mode()):
+        calculator.reset()
+        with mode:
+            np.testing.assert_array_equal(atoms.get_forces(), expected)
 
 
 def test_a15_unknown_element(calculator):

@@ -43,13 +43,13 @@ def test_a21_a_fresh_process_computes_the_same_bits(tmp_path):
 def test_a37_header_says_what_the_file_is(tmp_path):
     save_potential(random_potential(), tmp_path / "p.safetensors", {"data_sha256": "abc"})
     header = read_header(tmp_path / "p.safetensors")
-    assert header["format_version"] == FORMAT_VERSION
-    assert header["elements"] == ["H", "C", "O"]
-    assert header["cutoff"] == 4.0
-    assert header["dtype"] == "float64"
-    assert header["units"] == {"energy": "eV", "length": "angstrom"}
-    assert header["training"] == {"data_sha256": "abc"}
-    assert set(header["versions"]) == {"eqpot", "torch", "python"}
+    assert header.format_version == FORMAT_VERSION
+    assert header.elements == ["H", "C", "O"]
+    assert header.cutoff == 4.0
+    assert header.dtype == "float64"
+    assert header.units == {"energy": "eV", "length": "angstrom"}
+    assert header.training == {"data_sha256": "abc"}
+    assert set(header.versions) == {"eqpot", "torch", "python"}
     assert load_file(tmp_path / "p.safetensors")["orientations"].dtype == torch.float64
 
 
@@ -86,9 +86,57 @@ def test_missing_truncated_foreign_and_newer_files_are_refused(tmp_path, model_p
     rewrite_header(model_path, broken, format_version=FORMAT_VERSION + 1)
     with pytest.raises(ModelFileError, match=f"format version {FORMAT_VERSION + 1}.*upgrade"):
         load_potential(broken)
-    rewrite_header(model_path, broken, elements=["H", "C"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"elements": ["H", "C"]},
+        {"elements": ["H", "C", "Xx"]},
+        {"elements": ["H", "C", "C"]},
+        {"scale": float("nan")},
+        {"scale": "x"},
+        {"scale": -1.0},
+        {"average_neighbors": 0},
+        {"format_version": 0},
+        {"architecture": "foo"},
+        {"units": {"energy": "kcal/mol", "length": "angstrom"}},
+        {"cutoff": 9.0},
+        {"network": {"n_channels": 4}},
+        {"network": None},
+        {"dtype": "float16"},
+    ],
+    ids=str,
+)
+def test_headers_that_do_not_fit_are_refused(tmp_path, model_path, changes):
+    rewrite_header(model_path, tmp_path / "p.safetensors", **changes)
+    with pytest.raises(ModelFileError, match="is wrong|does not hold together"):
+        load_potential(tmp_path / "p.safetensors")
+
+
+def spoiled(name):
+    def change(tensors):
+        if name == "too few orientations":
+            tensors["orientations"] = tensors["orientations"][:12].clone()
+        elif name == "no design":
+            tensors["orientations"] = torch.nn.functional.normalize(tensors["orientations"] + 0.01, dim=1)
+        elif name == "nan weight":
+            tensors["network.embedding.weight"][0, 0] = torch.nan
+        elif name == "missing weight":
+            del tensors["network.embedding.weight"]
+        elif name == "reference energies":
+            tensors["reference_energies"] = tensors["reference_energies"].unsqueeze(1)
+        return tensors
+
+    return change
+
+
+@pytest.mark.parametrize("name", ["too few orientations", "no design", "nan weight", "missing weight", "reference energies"])
+def test_tensors_that_would_give_wrong_numbers_are_refused(tmp_path, model_path, name):
+    with safe_open(model_path, framework="pt") as file:
+        save_file(spoiled(name)(load_file(model_path)), tmp_path / "p.safetensors", metadata=file.metadata())
     with pytest.raises(ModelFileError, match="does not hold together"):
-        load_potential(broken)
+        load_potential(tmp_path / "p.safetensors")
 
 
 def test_a36_a_pickle_is_not_opened(tmp_path):

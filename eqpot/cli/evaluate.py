@@ -24,12 +24,16 @@ def evaluate(
     from rich.table import Table
 
     from eqpot.data import LabelKeys, label_graphs, read_frames
-    from eqpot.files import write_atomically
+    from eqpot.files import check_writable, write_atomically
     from eqpot.model_file import load_potential
     from eqpot.training import evaluate as evaluate_potential
+    from eqpot.training.metrics import check_frames
 
+    if json_file is not None:
+        check_writable(json_file)
     loaded = load_potential(potential, dtype=dtype)
     frames = read_frames(data, LabelKeys(energy_key, forces_key, stress_key))
+    check_frames(loaded, frames)
     metrics = evaluate_potential(loaded, label_graphs(frames, loaded.cutoff))
     table = Table(title=f"{potential} on {len(frames)} frames")
     for heading in ("quantity", "unit", "MAE", "RMSE"):

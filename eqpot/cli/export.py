@@ -18,11 +18,11 @@ def export(
     """Write the potential as a scripted module that plain torch loads; compared with eager before it is written."""
     from eqpot.errors import ConfigError
     from eqpot.export.torchscript import export_torchscript
+    from eqpot.files import check_writable
     from eqpot.model_file import load_potential
 
     if format != "torchscript":
         raise ConfigError(f"The export format {format!r} is unknown; use torchscript.")
-    if output.exists():
-        raise ConfigError(f"The file {output} exists; choose another name or remove it.")
+    check_writable(output)
     deviation = export_torchscript(load_potential(potential, dtype=dtype), output)
     console.print(f"Wrote {output}; largest relative deviation from eager {deviation:.1e}")

@@ -18,7 +18,9 @@ def md(
     temperature: Annotated[float, typer.Option(help="K; of the thermostat, and of drawn velocities.")] = 300.0,
     timestep: Annotated[float, typer.Option(help="fs.")] = 0.5,
     friction: Annotated[float, typer.Option(help="1/ps, of the Langevin thermostat.")] = 10.0,
-    seed: Annotated[int, typer.Option(help="Seed of velocities and thermostat.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of velocities and thermostat; drawn, and recorded in the summary, if not given.")
+    ] = None,
     interval: Annotated[int, typer.Option(help="Steps between written frames.")] = 10,
     dtype: Annotated[str | None, typer.Option(help="float32 or float64; by default that of the model file.")] = None,
 ) -> None:
@@ -29,7 +31,8 @@ def md(
     from eqpot.md import Settings, Simulation
     from eqpot.model_file import load_potential
 
-    settings = Settings(ensemble, timestep, temperature, friction, seed, interval)  # type: ignore[arg-type]
+    given = {} if seed is None else {"seed": seed}
+    settings = Settings(ensemble, timestep, temperature, friction, interval=interval, **given)  # type: ignore[arg-type]
     simulation = Simulation(read_structure(structure), load_potential(potential, dtype=dtype), settings)
     columns = (
         TextColumn("step {task.completed}"),

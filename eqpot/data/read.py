@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from eqpot.data.frames import Frame
+from eqpot.elements import MAX_ATOMIC_NUMBER
 from eqpot.errors import DataError
 from eqpot.units import KCAL_PER_MOL
 
@@ -39,7 +40,8 @@ class LabelKeys:
 def read_frames(paths: Sequence[str | Path] | str | Path, keys: LabelKeys | None = None) -> list[Frame]:
     """Read labelled frames from rMD17 or MD17 npz (kcal/mol, converted to eV) or any file that ASE reads, such as extxyz.
 
-    Every frame needs an energy and forces; the stress may be missing. The log says which key served for each label.
+    `keys` name the labels in files that ASE reads; those of npz files are known. Every frame needs an energy and forces; the
+    stress may be missing. The log says which key served for each label.
 
     Raises DataError, naming file and frame, for an unreadable or empty file, a missing label (with the keys that are there),
     labels that are not finite or have the wrong shape.
@@ -62,7 +64,11 @@ def read_structure(path: str | Path) -> Atoms:
     if not Path(path).is_file():
         raise DataError(f"There is no structure file {path}; check the path.")
     try:
-        atoms = _read_pymatgen(Path(path)) if _is_pymatgen(Path(path)) else cast(Atoms, ase.io.read(path, index=-1))
+        atoms = (
+            _read_pymatgen(Path(path))
+            if _is_pymatgen(Path(path))
+            else cast(Atoms, ase.io.read(path, index=-1, do_not_split_by_at_sign=True))
+        )
     except Exception as error:
         raise DataError(
             f"{path} cannot be read as a structure ({type(error).__name__}: {error}); check the file and its format."
@@ -107,27 +113,31 @@ def _read_npz(path: Path) -> list[Frame]:
     names = next((names for names in _NPZ_KEYS if set(names.values()) <= set(arrays)), None)
     if names is None:
         raise DataError(f"{path} holds the arrays {', '.join(arrays)}; expected those of rMD17: {', '.join(_NPZ_KEYS[0].values())}.")
+    for name, expected in (("e_unit", "kcal/mol"), ("r_unit", "ang")):
+        if name in arrays and expected not in str(arrays[name]).lower():
+            raise DataError(f"{path} states {name} {arrays[name]}; npz files are read in kcal/mol and Å. Convert it to extxyz in eV and Å.")
     numbers, positions, energies, forces = (arrays[names[key]] for key in ("numbers", "positions", "energy", "forces"))
-    if positions.ndim != 3 or forces.shape != positions.shape or positions.shape[1:] != (len(numbers), 3) or len(positions) == 0:
+    if any(array.dtype.kind not in "iuf" for array in (numbers, positions, energies, forces)):
+        raise DataError(f"{path} holds an array that is not of real numbers; expected numbers, positions, energies and forces.")
+    if positions.ndim != 3 or forces.shape != positions.shape or positions.shape[1:] != (numbers.size, 3) or len(positions) == 0:
         raise DataError(
-            f"{path} has positions {positions.shape} and forces {forces.shape} for {len(numbers)} atoms; expected [n_frames, n_atoms, 3]."
+            f"{path} has positions {positions.shape} and forces {forces.shape} for {numbers.size} atoms; expected [n_frames, n_atoms, 3]."
         )
     energies = np.asarray(energies, dtype=float).reshape(-1)
     if len(energies) != len(positions):
         raise DataError(f"{path} has {len(energies)} energies for {len(positions)} frames.")
-    frames = [
-        _checked(
-            Frame(Atoms(numbers, positions[i]), float(energies[i]) * KCAL_PER_MOL, forces[i] * KCAL_PER_MOL, None, f"{path}, frame {i}")
-        )
-        for i in range(len(positions))
-    ]
+    frames = []
+    for index in range(len(positions)):
+        atoms = Atoms(numbers.reshape(-1).astype(int), positions[index])
+        energy, force = float(energies[index]) * KCAL_PER_MOL, forces[index] * KCAL_PER_MOL
+        frames.append(_checked(Frame(atoms, energy, force, None, f"{path}, frame {index}")))
     logger.info("%s: %d frames, %s and %s in kcal/mol converted to eV, no stress", path, len(frames), names["energy"], names["forces"])
     return frames
 
 
 def _read_ase(path: Path, keys: LabelKeys) -> list[Frame]:
     try:
-        structures = ase.io.read(path, index=":")
+        structures = ase.io.read(path, index=":", do_not_split_by_at_sign=True)
     except Exception as error:
         raise DataError(f"{path} cannot be read by ASE ({type(error).__name__}: {error}); check the file and its format.") from error
     if not structures:
@@ -139,10 +149,12 @@ def _read_ase(path: Path, keys: LabelKeys) -> list[Frame]:
         for name, key, value in (("energy", keys.energy, energy), ("forces", keys.forces, forces)):
             if value is None:
                 there = ", ".join(sorted(_available(atoms))) or "none"
-                raise DataError(f"{origin}: no {name} under the key {key!r}; the keys there are: {there}. Set data.{name}_key.")
+                raise DataError(f"{origin}: no {name} under the key {key!r}; the keys there are: {there}. Name the right one ({name}_key).")
         stress = _label(atoms, keys.stress)
         served.update(["frames", *(["stress"] if stress is not None else [])])
         frames.append(_checked(_frame(atoms, energy, forces, stress, origin)))
+    if keys.stress != LabelKeys.stress and not served["stress"]:
+        raise DataError(f"{path}: no frame has a stress under the key {keys.stress!r}; name the right one (stress_key).")
     logger.info(
         "%s: %d frames, energy from %r, forces from %r, stress from %r in %d of them",
         path, served["frames"], keys.energy, keys.forces, keys.stress, served["stress"],
@@ -180,10 +192,21 @@ def _full_stress(stress: Any) -> np.ndarray:
 
 
 def _checked(frame: Frame) -> Frame:
-    if frame.forces.shape != (len(frame.atoms), 3):
-        raise DataError(f"{frame.origin}: the forces have shape {frame.forces.shape} for {len(frame.atoms)} atoms; expected [n_atoms, 3].")
+    numbers = frame.atoms.numbers
+    if len(numbers) == 0:
+        raise DataError(f"{frame.origin}: the frame has no atoms; remove it.")
+    unknown = numbers[(numbers < 1) | (numbers > MAX_ATOMIC_NUMBER)]
+    if len(unknown):
+        raise DataError(f"{frame.origin}: there is no element with atomic number {unknown[0]}.")
+    if frame.forces.shape != (len(numbers), 3):
+        raise DataError(f"{frame.origin}: the forces have shape {frame.forces.shape} for {len(numbers)} atoms; expected [n_atoms, 3].")
     for name in ("energy", "forces", "stress"):
         value = getattr(frame, name)
         if value is not None and not np.isfinite(value).all():
-            raise DataError(f"{frame.origin}: the {name} is not finite; remove the frame or correct its label.")
+            raise DataError(f"{frame.origin}: the label {name} is not finite; remove the frame or correct it.")
+    if frame.stress is not None:
+        if frame.atoms.cell.rank < 3:
+            raise DataError(f"{frame.origin}: there is a stress, and the cell has no volume; remove the stress or add the cell.")
+        if abs(frame.stress - frame.stress.T).max() > 1e-3 * abs(frame.stress).max():
+            raise DataError(f"{frame.origin}: the stress is not symmetric; correct it (Voigt order is xx yy zz yz xz xy).")
     return frame

@@ -27,6 +27,9 @@ def fit_reference_energies(frames: Sequence[Frame], method: Method | Mapping[str
         missing = [symbol for symbol in symbols if symbol not in method]
         if missing:
             raise DataError(f"The reference energies lack {', '.join(missing)}, which the data hold; add them.")
+        strangers = [symbol for symbol in method if symbol not in symbols]
+        if strangers:
+            raise DataError(f"Reference energies are given for {', '.join(strangers)}, which the data do not hold; remove them.")
         return np.array([float(method[symbol]) for symbol in symbols])
     energies = np.array([frame.energy for frame in frames])
     counts = np.array([[np.count_nonzero(frame.atoms.numbers == element) for element in elements] for frame in frames], dtype=float)

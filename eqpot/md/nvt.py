@@ -12,7 +12,8 @@
 | gamma | `friction`, the inverse of that |
 | T | `temperature`, K |
 
-Configurations are sampled with an error that is of fourth order in dt for harmonic forces, the smallest of its class.
+Positions are sampled exactly for harmonic forces and with an error of second order in dt, small among such splittings, in
+general. Velocities, and so the kinetic temperature, come out low by an error of second order even for harmonic forces.
 """
 
 import math
@@ -31,7 +32,7 @@ __all__ = ["init", "step"]
 def standard_normal(shape: tuple[int, ...], seed: int, step_number: int) -> torch.Tensor:
     """Return normal random numbers that depend on seed and step alone (Philox; Salmon et al. 2011).
 
-    A counter-based generator has no state to save: a restarted run draws the numbers that the uninterrupted one would have.
+    A counter-based generator has no state that a restart would have to keep.
     """
     generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, step_number, 0]))
     return torch.from_numpy(generator.standard_normal(shape))

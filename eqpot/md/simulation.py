@@ -2,8 +2,9 @@
 
 import csv
 import json
+import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ import torch
 from ase import Atoms
 from ase.io.extxyz import write_xyz
 
-from eqpot.errors import ConfigError, SimulationError
+from eqpot.errors import ConfigError, NeighborError, SimulationError
 from eqpot.md import nve, nvt
 from eqpot.md.state import State
 from eqpot.md.velocities import degrees_of_freedom, draw_velocities
@@ -24,10 +25,14 @@ LONGEST_TIMESTEP = 10.0
 """fs. Beyond it no atomic vibration is integrated stably; a longer step is a mistake of units."""
 
 
+_ADVICE = "Use a shorter timestep or a better starting structure."
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a simulation is told: timestep in fs, temperature in K, friction in 1/ps; `interval` steps between written frames.
 
+    Without a seed one is drawn, so that a run which continues another does not repeat its noise; the summary records it.
     Raises ConfigError for values that cannot be meant.
     """
 
@@ -35,7 +40,7 @@ class Settings:
     timestep: float = 0.5
     temperature: float = 300.0
     friction: float = 10.0
-    seed: int = 0
+    seed: int = field(default_factory=lambda: secrets.randbelow(2**32))
     interval: int = 10
 
     def __post_init__(self) -> None:
@@ -47,28 +52,28 @@ class Settings:
             raise ConfigError(f"The temperature is {self.temperature} K; it must not be negative.")
         if not 0 <= self.friction < np.inf:
             raise ConfigError(f"The friction is {self.friction} 1/ps; it must not be negative.")
-        if self.seed < 0 or self.interval < 1:
+        if not 0 <= self.seed < 2**63 or self.interval < 1:
             raise ConfigError(
-                f"The seed is {self.seed} and the interval {self.interval}; the seed must not be negative, the interval at least 1."
+                f"The seed is {self.seed} and the interval {self.interval}; the seed must lie in 0 ... 2^63 - 1, the interval be 1 or more."
             )
 
 
 class Simulation:
     """Molecular dynamics of one structure.
 
-    The structure's velocities are kept; without any they are drawn from the Maxwell-Boltzmann distribution, with no total momentum
-    and, in an open system, no angular momentum, and scaled to the temperature exactly. `atoms` itself is not changed.
+    The structure's velocities are kept. Without any they are drawn from the Maxwell-Boltzmann distribution and scaled to the
+    temperature exactly; for NVE without total momentum and, in an open system, without angular momentum, which would be
+    conserved, while a thermostat acts on them. `atoms` itself is not changed.
     """
 
     def __init__(self, atoms: Atoms, potential: Potential, settings: Settings) -> None:
-        """Compute the first forces; SimulationError for a structure without atoms, and the errors of `Potential.evaluate`."""
-        if len(atoms) == 0:
-            raise SimulationError("The structure has no atoms; there is nothing to simulate.")
+        """Compute the first forces; SimulationError for a structure that cannot move, and the errors of `Potential.evaluate`."""
+        _check_structure(atoms)
         self.atoms = atoms.copy()
         self.potential = potential
         self.settings = settings
         if not self.atoms.has("momenta"):
-            self.atoms.set_velocities(draw_velocities(self.atoms, settings.temperature, settings.seed))
+            self.atoms.set_velocities(draw_velocities(self.atoms, settings.temperature, settings.seed, at_rest=settings.ensemble == "nve"))
         # The thermostat acts on all degrees of freedom, the motion of the whole included.
         self.degrees_of_freedom = 3 * len(atoms) if settings.ensemble == "nvt" else degrees_of_freedom(self.atoms)
         self.state: State = nve.init(
@@ -77,6 +82,7 @@ class Simulation:
             torch.tensor(self.atoms.get_masses()).unsqueeze(1),
             self.force_function,
         )
+        _check_state(self.state)
 
     def force_function(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the potential energy [] in eV and the forces [n_atoms, 3] in eV/Å at `positions`."""
@@ -87,15 +93,15 @@ class Simulation:
     def step(self) -> State:
         """Advance by one time step; SimulationError if the energy or a force is no longer finite."""
         settings, timestep = self.settings, self.settings.timestep * FEMTOSECOND
-        if settings.ensemble == "nve":
-            state = nve.step(self.state, self.force_function, timestep)
-        else:
-            friction = settings.friction / (1000 * FEMTOSECOND)
-            state = nvt.step(self.state, self.force_function, timestep, settings.temperature, friction, settings.seed)
-        if not (torch.isfinite(state.total_energy) and torch.isfinite(state.forces).all()):
-            raise SimulationError(
-                f"The energy or a force is not finite after step {state.step}; use a shorter timestep or a better starting structure."
-            )
+        try:
+            if settings.ensemble == "nve":
+                state = nve.step(self.state, self.force_function, timestep)
+            else:
+                friction = settings.friction / (1000 * FEMTOSECOND)
+                state = nvt.step(self.state, self.force_function, timestep, settings.temperature, friction, settings.seed)
+        except NeighborError as error:
+            raise SimulationError(f"In step {self.state.step + 1}: {error} {_ADVICE}") from error
+        _check_state(state)
         self.state = state
         return state
 
@@ -163,7 +169,7 @@ class Simulation:
         conserved = np.array([row["conserved_energy_ev"] for row in rows]) * 1000 / len(self.atoms)
         slope = np.polyfit(times, conserved, 1)[0]
         return {
-            "ensemble": self.settings.ensemble,
+            **asdict(self.settings),
             "atoms": len(self.atoms),
             "steps": int(rows[-1]["step"]),
             "time_ps": float(times[-1]),
@@ -171,3 +177,20 @@ class Simulation:
             "energy_drift_mev_per_atom_per_ps": float(slope),
             "energy_fluctuation_mev_per_atom": float(np.std(conserved - slope * times)),
         }
+
+
+def _check_structure(atoms: Atoms) -> None:
+    if len(atoms) == 0:
+        raise SimulationError("The structure has no atoms; there is nothing to simulate.")
+    if atoms.constraints:
+        raise SimulationError("The structure has constraints, which these integrators do not keep; remove them or use ASE's integrators.")
+    masses = atoms.get_masses()
+    if not (np.isfinite(masses).all() and (masses > 0).all()):
+        raise SimulationError(f"Atom {int(np.argmin(np.isfinite(masses) & (masses > 0)))} has no positive mass; correct the structure.")
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.get_velocities()).all()):
+        raise SimulationError("The positions or the velocities hold NaN or infinity; correct the structure.")
+
+
+def _check_state(state: State) -> None:
+    if not (torch.isfinite(state.total_energy) and torch.isfinite(state.forces).all()):
+        raise SimulationError(f"The energy or a force is not finite after step {state.step}. {_ADVICE}")

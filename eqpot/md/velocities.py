@@ -9,19 +9,22 @@ _ZERO = 1e-6
 """Momenta below this share of the thermal ones count as zero: files hold eight digits."""
 
 
-def draw_velocities(atoms: Atoms, temperature: float, seed: int) -> np.ndarray:
+def draw_velocities(atoms: Atoms, temperature: float, seed: int, at_rest: bool) -> np.ndarray:
     """Return Maxwell-Boltzmann velocities [n_atoms, 3] in Å per internal unit of time.
 
-    The total momentum is removed and, where no direction is periodic, the angular momentum too; what remains is scaled so that
-    the kinetic energy is exactly k_B T / 2 for each of `conserved_degrees_of_freedom`.
+    at_rest: remove the total momentum and, where no direction is periodic, the angular momentum. What remains is scaled so that
+    the kinetic energy is exactly k_B T / 2 for each degree of freedom that is left.
     """
     masses = atoms.get_masses()[:, None]
     velocities = np.random.default_rng(seed).normal(size=(len(atoms), 3)) * np.sqrt(BOLTZMANN * temperature / masses)
-    velocities -= (masses * velocities).sum(axis=0) / masses.sum()
-    if not atoms.pbc.any():
-        velocities -= _rigid_rotation(atoms.positions, velocities, masses)
+    n_free = 3 * len(atoms)
+    if at_rest:
+        velocities -= (masses * velocities).sum(axis=0) / masses.sum()
+        if not atoms.pbc.any():
+            velocities -= _rigid_rotation(atoms.positions, velocities, masses)
+        n_free = conserved_degrees_of_freedom(atoms)
     kinetic = 0.5 * (masses * velocities**2).sum()
-    target = 0.5 * conserved_degrees_of_freedom(atoms) * BOLTZMANN * temperature
+    target = 0.5 * n_free * BOLTZMANN * temperature
     return velocities * np.sqrt(target / kinetic) if target > 0 else np.zeros_like(velocities)
 
 

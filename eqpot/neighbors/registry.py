@@ -40,8 +40,13 @@ def neighbor_list(atoms: Atoms, cutoff: float, builder: str = "auto") -> tuple[n
     pbc = np.array(atoms.pbc, dtype=bool)
     _check_finite(positions, "positions")
     _check_finite(atoms.cell.array, "lattice vectors")
-    cell = _complete_cell(np.array(atoms.cell.array, dtype=float), pbc, positions, cutoff)
-    edge_index, shifts = BUILDERS[name](positions, cell, pbc, cutoff)
+    cell, packed = _close_open_directions(np.array(atoms.cell.array, dtype=float), pbc, positions, cutoff)
+    try:
+        edge_index, shifts = BUILDERS[name](packed, cell, pbc, cutoff)
+    except (RuntimeError, MemoryError) as error:
+        raise NeighborError(
+            f"The neighbour list of {len(positions)} atoms cannot be built ({error}); check the cell and the cutoff."
+        ) from error
     order = np.argsort(edge_index[1], kind="stable")
     edge_index, shifts = np.ascontiguousarray(edge_index[:, order]), np.ascontiguousarray(shifts[order])
     _check_distances(positions, cell, edge_index, shifts)
@@ -67,8 +72,12 @@ def _check_finite(values: np.ndarray, what: str) -> None:
         raise NeighborError(f"The {what} hold NaN or infinity, first in row {bad[0]}; check the structure.")
 
 
-def _complete_cell(cell: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cutoff: float) -> np.ndarray:
-    """Return a cell whose open directions are orthogonal to the periodic ones and hold all atoms."""
+def _close_open_directions(cell: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return a cell whose open directions are orthogonal to the periodic ones and hold all atoms, and positions to go with it.
+
+    Along open directions empty gaps wider than the cutoff are closed to just above it: that changes no pair within the cutoff, and
+    a fragment that flies off does not make a cell list grow.
+    """
     for axis in np.flatnonzero(pbc):
         if np.linalg.norm(cell[axis]) == 0:
             raise NeighborError(
@@ -80,14 +89,21 @@ def _complete_cell(cell: np.ndarray, pbc: np.ndarray, positions: np.ndarray, cut
     if len(periodic) > 1 and np.linalg.svd(directions, compute_uv=False).min() < 1e-8:
         raise NeighborError("The periodic lattice vectors are linearly dependent, so the cell has no volume; correct the cell.")
     if pbc.all():
-        return cell
-    complete = cell.copy()
+        return cell, positions
+    complete, packed = cell.copy(), positions.copy()
+    width = cutoff + 1.0
     # The right singular vectors past the rank span the space orthogonal to the periodic vectors.
     basis = np.linalg.svd(directions)[2] if len(periodic) else np.eye(3)
     for axis, direction in zip(np.flatnonzero(~pbc), basis[len(periodic) :], strict=True):
-        extent = np.ptp(positions @ direction) if len(positions) else 0.0
-        complete[axis] = direction * (extent + cutoff + 1.0)
-    return complete
+        along = positions @ direction
+        order = np.argsort(along, kind="stable")
+        gaps = np.diff(along[order], prepend=along[order[:1]])
+        excess = np.empty_like(along)
+        excess[order] = np.cumsum(np.maximum(gaps - width, 0.0))
+        packed -= excess[:, None] * direction
+        extent = np.ptp(along - excess) if len(along) else 0.0
+        complete[axis] = direction * (extent + width)
+    return complete, packed
 
 
 def _check_distances(positions: np.ndarray, cell: np.ndarray, edge_index: np.ndarray, shifts: np.ndarray) -> None:

@@ -8,7 +8,7 @@ from eqpot.network.orientations import DESIGN_DEGREES, required_degree
 class NetworkConfig(BaseModel):
     """Hyperparameters of `FibreBundleNetwork`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     cutoff: float = Field(5.0, gt=0, description="Longest distance between neighbours, Å.")
     n_blocks: int = Field(2, ge=1, le=8, description="Interaction blocks; each lets an atom see one cutoff further.")

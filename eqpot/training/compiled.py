@@ -41,7 +41,7 @@ def choose_step(
     traced = make_fx(step, tracing_mode="symbolic", _allow_non_fake_inputs=True)(parameters, *example.tensors())
     compiled = _without_grad(torch.compile(traced, dynamic=True))
     deviation = _deviation_from_float64(network, config, compiled, parameters, example, with_stress)
-    if deviation > _TOLERANCE[parameters[0].dtype]:
+    if not deviation <= _TOLERANCE[parameters[0].dtype]:
         logger.warning("The compiled step deviates by %.1e from float64; training runs uncompiled", deviation)
         return step, False
     logger.info("compiled; its gradient deviates by %.1e from float64", deviation)
@@ -72,4 +72,4 @@ def _deviation_from_float64(
     obtained = compiled(parameters, *example.tensors())
     error = sum(float((a.double() - b).square().sum()) for a, b in zip(obtained, expected, strict=True))
     norm = sum(float(b.square().sum()) for b in expected)
-    return math.sqrt(error / norm)
+    return math.sqrt(error / norm) if norm > 0 else math.inf

@@ -9,7 +9,7 @@ from eqpot.network.config import NetworkConfig
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(_Section):
@@ -51,14 +51,14 @@ class OptimizationConfig(_Section):
     stress_weight: float = Field(1.0, ge=0, description="Weight of the squared error of the virial per atom, V stress / n_atoms.")
     validate_every: int = Field(5, ge=1, description="Epochs between validations and checkpoints.")
     compile: bool | None = Field(None, description="Compile the training step; by default for runs long enough to pay for it.")
-    threads: int = Field(1, ge=1, description="Threads of the training step; small batches gain nothing from more.")
+    threads: int = Field(1, ge=1, le=1024, description="Threads of the training step; small batches gain nothing from more.")
 
 
 class TrainConfig(_Section):
     """A whole training run."""
 
     output: Path = Field(description="Run folder; it must not exist yet.")
-    seed: int = Field(0, ge=0, description="Seed of the split, the initial weights and the order of the frames.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of the split, the initial weights and the order of the frames.")
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision of the network.")
     device: str = Field("cpu", description="Device that trains.")
     data: DataConfig

@@ -15,9 +15,10 @@ import yaml
 
 from eqpot.data import Frame, LabelKeys, elements_of, file_hash, fit_reference_energies, label_graphs, read_frames
 from eqpot.errors import ConfigError, DataError, EqpotError
+from eqpot.files import write_atomically
 from eqpot.model_file import save_potential
 from eqpot.network.fibre_bundle import FibreBundleNetwork
-from eqpot.potential import DTYPES, Potential
+from eqpot.potential import DTYPES, Potential, check_device
 from eqpot.training.checkpoint import read_checkpoint, write_checkpoint
 from eqpot.training.compiled import choose_step
 from eqpot.training.config import TrainConfig
@@ -40,7 +41,10 @@ def read_split(config: TrainConfig) -> tuple[list[Frame], list[Frame]]:
     if data.split == "random":
         order = np.random.default_rng(config.seed).permutation(order)
     if data.valid is not None:
-        valid = read_frames(data.valid, keys)[: data.n_valid]
+        valid = read_frames(data.valid, keys)
+        if data.n_valid is not None and data.n_valid > len(valid):
+            raise DataError(f"{data.n_valid} validation frames are asked for, and the files hold {len(valid)}; lower n_valid.")
+        valid = valid[: data.n_valid]
         n_valid = 0
     else:
         n_valid = data.n_valid or max(1, round(0.05 * len(frames)))
@@ -84,9 +88,10 @@ class Trainer:
         self.config = config
         self.folder = config.output
         if resume and not self._file("checkpoint.safetensors").is_file():
-            raise ConfigError(f"There is no checkpoint in {self.folder} to resume from; start the run without --resume.")
+            raise ConfigError(f"There is no checkpoint in {self.folder} to resume from; remove the folder, if it exists, and start anew.")
         if not resume and self.folder.exists():
             raise ConfigError(f"The run folder {self.folder} exists; choose another output, remove it, or continue it with --resume.")
+        check_device(config.device)
         torch.set_num_threads(config.training.threads)
         train, valid = read_split(config)
         train_graphs = label_graphs(train, config.network.cutoff)
@@ -120,14 +125,16 @@ class Trainer:
             self.folder.mkdir(parents=True)
             text = yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False)
             self._file("config.yaml").write_text(text, encoding="utf-8")
+            self._write_checkpoint()
 
     def run(self, report: Report = lambda _: None) -> None:
         """Train to the end of the schedule."""
         settings = self.config.training
         steps_per_epoch = len(split_batches(range(len(self.samples)), settings.batch_size))
         example = collate_samples(self.samples[: settings.batch_size])
-        remaining = (settings.epochs - self.epoch) * steps_per_epoch
-        step_function, _ = choose_step(self.potential.network, settings, example, self.with_stress, remaining)
+        # The choice must not depend on how much is left: a resumed run has to compute what the first one did.
+        n_steps = settings.epochs * steps_per_epoch
+        step_function, _ = choose_step(self.potential.network, settings, example, self.with_stress, n_steps)
         # Plain tensors that share the parameters' memory: a compiled step would be compiled again for the class Parameter.
         weights = [parameter.detach() for parameter in self.parameters]
         started = time.monotonic() - self.seconds
@@ -172,11 +179,8 @@ class Trainer:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, settings.gradient_clip)
-        if not torch.isfinite(norm):
-            raise EqpotError(
-                f"The training diverged at step {self.step} (loss {float(loss):.3g}); lower training.learning_rate. "
-                f"The last checkpoint is in {self.folder}."
-            )
+        if not (torch.isfinite(norm) and torch.isfinite(loss)):
+            raise EqpotError(self._divergence(f"loss {float(loss):.3g}"))
         self.optimizer.step()
         self.step += 1
         update_average(self.average, self.parameters, self.step, settings.ema_decay)
@@ -187,6 +191,8 @@ class Trainer:
         _copy(self.average, self.parameters)
         self.errors = evaluate(self.potential, self.valid)
         score = self._score(self.errors)
+        if not math.isfinite(score):
+            raise EqpotError(self._divergence("the validation errors are not finite"))
         if score < self.best:
             self.best = score
             training = {
@@ -209,12 +215,16 @@ class Trainer:
         _append_row(self._file("metrics.csv"), row)
         self._write_checkpoint()
 
+    def _divergence(self, sign: str) -> str:
+        return f"The training diverged at step {self.step} ({sign}); lower training.learning_rate. The last checkpoint is in {self.folder}."
+
     def _score(self, errors: dict[str, float]) -> float:
         """Return the validation loss, with the weights of the training loss."""
         settings = self.config.training
         return (
             settings.energy_weight * errors["energy_rmse_mev_per_atom"] ** 2
             + settings.forces_weight * errors["force_rmse_mev_per_ang"] ** 2
+            + settings.stress_weight * errors.get("virial_rmse_mev_per_atom", 0.0) ** 2
         )
 
     def _write_checkpoint(self) -> None:
@@ -232,8 +242,12 @@ class Trainer:
 
     def _restore(self) -> None:
         state, tensors = read_checkpoint(self._file("checkpoint.safetensors"))
-        if state["config"] != json.loads(self.config.model_dump_json()) or state["data"] != self.data_description:
-            raise ConfigError(f"The configuration or the data differ from those of the run in {self.folder}; resume with the same ones.")
+        settings = {**json.loads(self.config.model_dump_json()), "data files": self.data_description}
+        differences = _differences({**state["config"], "data files": state["data"]}, settings)
+        if differences:
+            raise ConfigError(
+                f"The run in {self.folder} was started with other settings ({'; '.join(differences)}); resume with the same ones."
+            )
         for name in ("epoch", "step", "seconds", "best", "errors"):
             setattr(self, name, state[name])
         self.order.set_state(tensors.pop("order"))
@@ -241,9 +255,11 @@ class Trainer:
             with torch.no_grad():
                 parameter.copy_(tensors[f"parameter.{index}"])
                 average.copy_(tensors[f"average.{index}"])
-            self.optimizer.state[parameter] = {
-                name: tensors[f"{name}.{index}"].to(parameter.device) for name in ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-            }
+            if self.step > 0:
+                self.optimizer.state[parameter] = {
+                    name: tensors[f"{name}.{index}"].to(parameter.device) for name in ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+                }
+        _drop_rows_after(self._file("metrics.csv"), self.epoch)
 
     def _file(self, name: str) -> Path:
         return self.folder / name
@@ -264,6 +280,20 @@ def _copy(values: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> No
     with torch.no_grad():
         for value, target in zip(values, targets, strict=True):
             target.copy_(value)
+
+
+def _differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """Return "key: old -> new" for every value in which two nested dictionaries differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [line for name in {**old, **new} for line in _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)]
+    return [] if old == new else [f"{key}: {old} -> {new}"]
+
+
+def _drop_rows_after(path: Path, epoch: int) -> None:
+    """Drop rows that were written after the checkpoint: the resumed run writes them again."""
+    if path.exists():
+        header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        write_atomically(path, "".join([header, *(row for row in rows if int(row.split(",")[0]) <= epoch)]).encode())
 
 
 def _append_row(path: Path, row: dict[str, Any]) -> None:

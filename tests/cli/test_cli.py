@@ -60,6 +60,8 @@ def test_fit_evaluate_run_export(tmp_path):
         for kind in ("mae", "rmse")
         for quantity, unit in (("energy", "mev"), ("energy", "mev_per_atom"), ("force", "mev_per_ang"))
     }
+    again = eqpot("evaluate", model, ETHANOL, "--json", "errors.json", cwd=tmp_path)
+    assert_one_sentence(again, "errors.json exists")
     assert f"{errors['force_mae_mev_per_ang']:.3f}" in evaluated.stdout
 
     ran = eqpot(
@@ -98,7 +100,7 @@ def bad_inputs(tmp_path, model_path):
         (("evaluate", "MODEL", "empty.xyz"), ["empty.xyz"]),
         (("evaluate", "MODEL", "none.xyz"), ["no data file none.xyz"]),
         (("evaluate", "MODEL", ETHANOL.parent / "README.md"), ["README.md holds no frames"]),
-        (("evaluate", "MODEL", SILICON), ["Si", "H, C, O"]),
+        (("evaluate", "MODEL", SILICON), ["silicon.extxyz, frame 0", "Si", "H, C, O"]),
         (("evaluate", "MODEL", SILICON, "--energy-key", "E"), ["frame 0", "'E'", "energy, forces"]),
         (("evaluate", "cut.safetensors", ETHANOL), ["cut.safetensors", "damaged"]),
         (("evaluate", "none.safetensors", ETHANOL), ["no model file none.safetensors"]),
@@ -107,6 +109,7 @@ def bad_inputs(tmp_path, model_path):
         (("md", "--structure", "overlap.xyz"), ["on top of each other"]),
         (("md", "--structure", "flat.xyz"), ["no volume"]),
         (("md", "--structure", "gold.xyz", "--timestep", "50"), ["50", "at most 10 fs"]),
+        (("md", "--structure", "gold.xyz", "--seed", str(2**128)), ["seed"]),
         (("md", "--structure", "none.xyz"), ["no structure file none.xyz"]),
         (("export", "MODEL", "-o", "x.pt", "--format", "onnx"), ["'onnx'", "torchscript"]),
         (("export", "MODEL", "-o", "missing/x.pt"), ["missing"]),

@@ -28,6 +28,7 @@ def labelled(n=2, **info):
 
 
 KEYS = LabelKeys("dft_energy", "dft_forces", "dft_stress")
+NO_STRESS = LabelKeys("dft_energy", "dft_forces")
 
 
 def test_rmd17_is_converted_from_kcal_per_mol():
@@ -65,7 +66,7 @@ def test_a16_a_missing_key_lists_those_that_are_there(tmp_path):
     ase.io.write(tmp_path / "a.xyz", labelled(), format="extxyz")
     with pytest.raises(DataError, match=r"a.xyz, frame 0: no energy under the key 'energy'; the keys there are: dft_energy, dft_forces"):
         read_frames(tmp_path / "a.xyz")
-    with pytest.raises(DataError, match="no forces under the key 'force'"):
+    with pytest.raises(DataError, match="no forces under the key 'force'.*forces_key"):
         read_frames(tmp_path / "a.xyz", LabelKeys("dft_energy", "force"))
 
 
@@ -101,18 +102,29 @@ def test_npz_with_other_arrays_or_pickles_is_refused(tmp_path):
     with np.load(ETHANOL) as arrays:
         np.savez(tmp_path / "b.npz", **{**arrays, "energies": np.array([{}], dtype=object)})
         np.savez(tmp_path / "c.npz", **{**arrays, "energies": arrays["energies"][:5]})
+        np.savez(tmp_path / "d.npz", **arrays, e_unit="eV")
+        np.savez(tmp_path / "e.npz", **{**arrays, "energies": arrays["energies"].astype(str)})
+        np.savez(tmp_path / "f.npz", **{**arrays, "nuclear_charges": np.array(6)})
+        np.savez(tmp_path / "g.npz", **{**arrays, "nuclear_charges": arrays["nuclear_charges"] + 195})
     with pytest.raises(DataError, match="cannot be read as npz"):
         read_frames(tmp_path / "b.npz")
-    with pytest.raises(DataError, match="5 energies for 120 frames"):
-        read_frames(tmp_path / "c.npz")
+    for name, message in (
+        ("c", "5 energies for 120 frames"),
+        ("d", "states e_unit eV"),
+        ("e", "not of real numbers"),
+        ("f", "for 1 atoms"),
+        ("g", "frame 0: there is no element with atomic number"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_frames(tmp_path / f"{name}.npz")
 
 
 def test_labels_that_are_not_finite_are_found(tmp_path):
     frames = labelled(3)
     frames[1].arrays["dft_forces"][1, 2] = np.nan
     ase.io.write(tmp_path / "a.xyz", frames, format="extxyz")
-    with pytest.raises(DataError, match="frame 1: the forces is not finite|frame 1: the forces"):
-        read_frames(tmp_path / "a.xyz", KEYS)
+    with pytest.raises(DataError, match="frame 1: the label forces is not finite"):
+        read_frames(tmp_path / "a.xyz", NO_STRESS)
 
 
 def test_structures_of_pymatgen_are_read(tmp_path):
@@ -127,6 +139,27 @@ def test_structures_of_pymatgen_are_read(tmp_path):
     (tmp_path / "l.json").write_text(structure.lattice.to_json())
     with pytest.raises(DataError, match="l.json cannot be read as a structure .*Lattice"):
         read_structure(tmp_path / "l.json")
+
+
+def test_frames_that_cannot_be_learned_from_are_refused(tmp_path):
+    stress = {"dft_stress": np.eye(3)}
+    molecule, skew, unknown = labelled(1, **stress), labelled(1, dft_stress=np.arange(9.0)), labelled(1)
+    molecule[0].cell = molecule[0].pbc = None
+    unknown[0].numbers[0] = 0
+    for frames, message in ((molecule, "cell has no volume"), (skew, "not symmetric"), (unknown, "atomic number 0")):
+        ase.io.write(tmp_path / "a.xyz", frames, format="extxyz")
+        with pytest.raises(DataError, match=f"frame 0: .*{message}"):
+            read_frames(tmp_path / "a.xyz", KEYS)
+    (tmp_path / "none.xyz").write_text("0\nenergy=1.0 Properties=species:S:1:pos:R:3:forces:R:3\n")
+    with pytest.raises(DataError, match="none.xyz.*(no atoms|no forces|cannot be read)"):
+        read_frames(tmp_path / "none.xyz")
+
+
+def test_a16_a_stress_key_that_serves_nowhere_is_an_error(tmp_path):
+    ase.io.write(tmp_path / "a@1.xyz", labelled(), format="extxyz")
+    with pytest.raises(DataError, match="no frame has a stress under the key 'dft_stress'"):
+        read_frames(tmp_path / "a@1.xyz", KEYS)
+    assert len(read_frames(tmp_path / "a@1.xyz", NO_STRESS)) == 2
 
 
 def test_hash_depends_on_content_only(tmp_path):
@@ -151,5 +184,7 @@ def test_reference_energies_are_recovered_by_least_squares():
 def test_a18_reference_energies_that_the_data_do_not_determine_are_refused():
     with pytest.raises(DataError, match="rank 1 and cannot determine the reference energies of H, O.*mean"):
         fit_reference_energies([frame("H2O", -3.0), frame("H4O2", -6.0)], "least_squares")
+    with pytest.raises(DataError, match="given for Zz"):
+        fit_reference_energies([frame("H2O", -3.0)], {"H": 1.0, "O": 2.0, "Zz": 1.0})
     with pytest.raises(DataError, match="lack O"):
         fit_reference_energies([frame("H2O", -3.0)], {"H": 1.0})

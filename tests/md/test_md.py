@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
+from ase.constraints import FixAtoms
 from ase.md.verlet import VelocityVerlet
 
 from eqpot import EqpotCalculator, load_potential
@@ -115,7 +116,7 @@ def test_random_numbers_depend_on_seed_and_step_alone():
 
 def test_trajectory_equals_that_of_ase(model_path):
     atoms = ethanol()
-    atoms.set_velocities(draw_velocities(atoms, 300.0, seed=0) + np.cross([0.01, 0.02, 0.0], atoms.positions))
+    atoms.set_velocities(draw_velocities(atoms, 300.0, seed=0, at_rest=True) + np.cross([0.01, 0.02, 0.0], atoms.positions))
     simulation = Simulation(atoms, load_potential(model_path), Settings("nve", timestep=0.5))
     atoms.calc = EqpotCalculator(model_path, dtype="float64")
     dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
@@ -129,7 +130,7 @@ def test_trajectory_equals_that_of_ase(model_path):
 
 def test_momentum_and_angular_momentum_are_conserved(model_path):
     atoms = ethanol()
-    atoms.set_velocities(draw_velocities(atoms, 300.0, seed=0) + np.cross([0.01, 0.02, 0.0], atoms.positions))
+    atoms.set_velocities(draw_velocities(atoms, 300.0, seed=0, at_rest=True) + np.cross([0.01, 0.02, 0.0], atoms.positions))
     simulation = Simulation(atoms, load_potential(model_path), Settings("nve"))
     before = simulation.state.angular_momentum()
     for _ in range(200):
@@ -163,13 +164,21 @@ def test_degrees_of_freedom():
 def test_motion_of_the_whole_counts_where_there_is_some(model_path):
     potential = load_potential(model_path)
     still = ethanol()
-    still.set_velocities(draw_velocities(still, 300.0, seed=0))
+    still.set_velocities(draw_velocities(still, 300.0, seed=0, at_rest=True))
     spinning, moving = still.copy(), still.copy()
     spinning.set_velocities(still.get_velocities() + np.cross([0.0, 0.01, 0.0], still.positions - still.get_center_of_mass()))
     moving.set_velocities(spinning.get_velocities() + np.array([0.01, 0, 0]))
     for atoms, expected in ((still, 21), (spinning, 24), (moving, 27)):
         assert Simulation(atoms, potential, Settings("nve")).degrees_of_freedom == expected
         assert Simulation(atoms, potential, Settings("nvt")).degrees_of_freedom == 27
+
+
+def test_a_thermostatted_run_starts_at_its_temperature_and_draws_its_own_seed(model_path):
+    potential = load_potential(model_path)
+    runs = [Simulation(ethanol(), potential, Settings("nvt", temperature=250.0)) for _ in range(2)]
+    for run in runs:
+        assert run.thermo()["temperature_k"] == pytest.approx(250.0, rel=1e-6)
+    assert runs[0].settings.seed != runs[1].settings.seed
 
 
 @pytest.mark.parametrize("ensemble", ["nve", "nvt"])
@@ -191,6 +200,7 @@ def test_a_run_writes_what_it_promises(tmp_path, model_path, ensemble):
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
     assert len(reports) == 4
     assert summary["steps"] == 10
+    assert summary["seed"] == settings.seed
     drift = np.polyfit([float(row["time_fs"]) for row in rows], [float(row["conserved_energy_ev"]) for row in rows], 1)[0] * 1e6 / 9
     assert summary["energy_drift_mev_per_atom_per_ps"] == pytest.approx(drift, rel=1e-6)
 
@@ -211,7 +221,7 @@ def test_existing_results_are_left_alone(tmp_path, model_path):
         ({"timestep": math.nan}, "above 0"),
         ({"temperature": -1.0}, "must not be negative"),
         ({"friction": -1.0}, "must not be negative"),
-        ({"interval": 0}, "at least 1"),
+        ({"interval": 0}, "1 or more"),
     ],
 )
 def test_a29_settings_that_cannot_be_meant_are_refused(arguments, message):
@@ -225,8 +235,15 @@ def test_a31_bad_structures_are_found_before_the_first_step(model_path):
         Simulation(Atoms("H2", [[0, 0, 0], [0, 0, 0.02]]), potential, Settings())
     with pytest.raises(UnknownElementError, match="Fe"):
         Simulation(Atoms("Fe"), potential, Settings())
-    with pytest.raises(SimulationError, match="no atoms"):
-        Simulation(Atoms(), potential, Settings())
+    for atoms, message in (
+        (Atoms(), "no atoms"),
+        (Atoms("O", constraint=FixAtoms([0])), "constraints"),
+        (Atoms("O2", [[0, 0, 0], [0, 0, np.nan]]), "NaN"),
+        (Atoms("O2", [[0, 0, 0], [0, 0, 1]], masses=[16, 0]), "Atom 1 has no positive mass"),
+        (Atoms("O2", [[0, 0, 0], [0, 0, 1]], momenta=[[0, 0, 0], [0, 0, np.inf]]), "NaN or infinity"),
+    ):
+        with pytest.raises(SimulationError, match=message):
+            Simulation(atoms, potential, Settings())
 
 
 def test_a_run_that_blows_up_stops_and_keeps_its_frames(tmp_path, model_path, monkeypatch):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eqpot.errors import ConfigError, NeighborError
-from eqpot.neighbors import neighbor_list
+from eqpot.neighbors import BUILDERS, neighbor_list
 
 CUTOFF = 3.0
 
@@ -128,6 +128,22 @@ def test_a14_few_or_no_atoms(builder):
 def test_bad_structures_are_refused_in_one_sentence(atoms, message):
     with pytest.raises(NeighborError, match=message):
         neighbor_list(atoms, CUTOFF)
+
+
+@pytest.mark.parametrize("pbc", [False, [True, False, False], [True, True, False]])
+def test_a10_fragments_far_apart_cost_nothing(pbc):
+    atoms = Atoms("H4", [[0, 0, 0], [0.5, 0, 0.9], [1e5, -1e7, 1e6], [1e5, -1e7, 1e6 + 1]], cell=[5, 5, 5], pbc=pbc)
+    edge_index, _ = neighbor_list(atoms, CUTOFF)
+    assert {tuple(sorted(edge)) for edge in edge_index.T.tolist()} - {(0, 0), (1, 1)} == {(0, 1), (2, 3)}
+
+
+def test_a_builder_that_fails_is_one_sentence(monkeypatch):
+    def fail(*_):
+        raise MemoryError("too much")
+
+    monkeypatch.setitem(BUILDERS, "matscipy", fail)
+    with pytest.raises(NeighborError, match="1 atoms cannot be built .too much."):
+        neighbor_list(Atoms("H"), CUTOFF)
 
 
 def test_bad_arguments_are_refused():

@@ -43,9 +43,9 @@ def test_folder_is_complete_and_its_recipe_is_a_valid_configuration(name):
     assert {path.name for path in FOLDERS[name].iterdir()} == {"potential.safetensors", "recipe.yaml", "card.md", "structure.extxyz"}
     assert model(name).stat().st_size < 5_000_000
     header, recipe = read_header(model(name)), load_config(TrainConfig, FOLDERS[name] / "recipe.yaml")
-    assert header["network"] == recipe.network.model_dump()
-    assert header["training"]["training_frames"] == recipe.data.n_train
-    assert header["dtype"] == "float32"
+    assert header.network == recipe.network
+    assert header.training["training_frames"] == recipe.data.n_train
+    assert header.dtype == "float32"
 
 
 @pytest.mark.parametrize(("name", "data", "energy", "forces"), [("ethanol", ETHANOL, 0.17, 6.0), ("silicon", SILICON, 3.8, 116.0)])

@@ -52,8 +52,8 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
     best = min(rows, key=lambda row: float(row["force_rmse_mev_per_ang"]))
     assert measured["force_mae_mev_per_ang"] == pytest.approx(float(best["force_mae_mev_per_ang"]), rel=1e-3)
     header = read_header(folder / "potential.safetensors")
-    assert header["training"]["training_frames"] == 20
-    assert len(header["training"]["data_sha256"]) == 64
+    assert header.training["training_frames"] == 20
+    assert len(header.training["data_sha256"]) == 64
     again = load_config(TrainConfig, folder / "config.yaml")
     assert again == trainer.config
 
@@ -89,7 +89,7 @@ def test_a22_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
 
 def test_a39_resume_refuses_another_configuration(tmp_path):
     Trainer(config(tmp_path)).run()
-    with pytest.raises(ConfigError, match="differ from those of the run"):
+    with pytest.raises(ConfigError, match="training.learning_rate: 0.004 -> 0.0001"):
         Trainer(config(tmp_path, training={"learning_rate": 1e-4}), resume=True)
     with pytest.raises(ConfigError, match="no checkpoint"):
         Trainer(config(tmp_path, "other"), resume=True)
@@ -169,10 +169,17 @@ def test_the_compiled_step_equals_the_eager_one():
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()) + 1e-7)
 
 
-def test_a_compiled_step_that_is_wrong_is_not_used(monkeypatch, caplog):
+def test_devices_that_are_not_there_are_refused(tmp_path):
+    for device in ("foo", "cuda:99"):
+        with pytest.raises(ConfigError, match=f"device '{device}' cannot be used"):
+            Trainer(config(tmp_path, device=device))
+
+
+@pytest.mark.parametrize("factor", [1.01, float("nan")])
+def test_a_compiled_step_that_is_wrong_is_not_used(monkeypatch, caplog, factor):
     potential = random_potential((14,), dtype=torch.float32)
     sample = make_sample(label_graphs(read_frames(SILICON)[:1], 4.0)[0], potential)
-    monkeypatch.setattr(torch, "compile", lambda traced, **_: lambda *arguments: [1.01 * value for value in traced(*arguments)])
+    monkeypatch.setattr(torch, "compile", lambda traced, **_: lambda *arguments: [factor * value for value in traced(*arguments)])
     _, is_compiled = choose_step(potential.network, OptimizationConfig(compile=True), sample, with_stress=True, n_steps=1)
     assert not is_compiled
     assert "deviates" in caplog.text
@@ -181,6 +188,40 @@ def test_a_compiled_step_that_is_wrong_is_not_used(monkeypatch, caplog):
 def test_divergence_stops_the_run_in_one_sentence(tmp_path):
     with pytest.raises(EqpotError, match="diverged at step .*lower training.learning_rate"):
         Trainer(config(tmp_path, training={"learning_rate": 1e6, "gradient_clip": 1e6, "epochs": 50, "warmup_steps": 0})).run()
+
+
+def test_a_validation_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
+    trainer = Trainer(config(tmp_path))
+    with torch.no_grad():
+        trainer.average[0].fill_(torch.nan)
+    with pytest.raises(EqpotError, match="validation errors are not finite"):
+        trainer.run()
+    assert not (tmp_path / "run" / "potential.safetensors").exists()
+
+
+def test_a_run_stopped_before_its_first_validation_can_be_resumed(tmp_path):
+    whole, stopped = config(tmp_path, "whole"), config(tmp_path, "stopped")
+    Trainer(whole).run()
+    Trainer(stopped)
+    Trainer(stopped, resume=True).run()
+    a, b = (load_potential(tmp_path / name / "potential.safetensors").network.state_dict() for name in ("whole", "stopped"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_rows_written_after_the_checkpoint_are_not_doubled(tmp_path):
+    settings = config(tmp_path)
+    Trainer(settings).run()
+    table = tmp_path / "run" / "metrics.csv"
+    rows = table.read_text()
+    table.write_text(rows + rows.splitlines()[-1].replace("6,", "8,", 1) + "\n")
+    Trainer(settings, resume=True)
+    assert table.read_text() == rows
+
+
+def test_the_best_potential_is_chosen_with_the_weights_of_the_loss(tmp_path):
+    trainer = Trainer(config(tmp_path, training={"energy_weight": 2.0, "forces_weight": 3.0, "stress_weight": 5.0}))
+    errors = {"energy_rmse_mev_per_atom": 1.0, "force_rmse_mev_per_ang": 10.0, "virial_rmse_mev_per_atom": 100.0}
+    assert trainer._score(errors) == pytest.approx(2 + 300 + 50_000)
 
 
 def test_schedule_warms_up_and_ends_at_zero():
@@ -211,6 +252,7 @@ def test_batches_hold_every_frame_once_and_never_one_alone():
         ({"data": {"reference_energies": "least_squares"}}, "rank 1"),
         ({"network": {"cutoff": 0.5}}, "closer than the cutoff"),
         ({"data": {"train": "none.npz"}}, "There is no data file none.npz"),
+        ({"data": {"valid": str(ETHANOL), "n_valid": 121}}, "121 validation frames are asked for, and the files hold 120"),
     ],
 )
 def test_data_that_cannot_be_used_are_refused_before_anything_is_written(tmp_path, changes, message):
@@ -251,6 +293,9 @@ def test_overrides_reach_nested_keys_and_are_checked(tmp_path):
         ("training.epochs=-1", "training.epochs: .*greater than or equal to 1"),
         ("network.n_orientations=13", "designs are known for 12, 24, 48 points"),
         ("dtype=float16", "float32"),
+        ("training.learning_rate=.inf", "finite"),
+        (f"seed={2**64}", "seed"),
+        ("training.threads=100000000", "threads"),
     ):
         with pytest.raises(ConfigError, match=message):
             load_config(TrainConfig, write_yaml(path, {**SETTINGS, "output": "x", "seed": 1}), [override])
@@ -281,4 +326,4 @@ def test_metrics_are_means_over_the_right_things():
     )
     assert metrics["force_rmse_mev_per_ang"] == pytest.approx(1000 * np.sqrt(np.mean(forces**2)))
     molecules = evaluate(random_potential(), label_graphs(read_frames(ETHANOL)[:2], 4.0))
-    assert not any(name.startswith("stress") for name in molecules)
+    assert not any(name.startswith(("stress", "virial")) for name in molecules)
