@@ -29,7 +29,7 @@ from eqpot.training.optimizer import learning_rate, make_optimizer, update_avera
 logger = logging.getLogger(__name__)
 
 Report = Callable[[dict[str, Any]], None]
-"""Called after every epoch with what is known: epoch, step, progress, loss, learning_rate, and the last validation errors."""
+"""Called after every epoch with epoch, progress (0 to 1), loss, seconds, and the last validation errors if there are any."""
 
 
 def read_split(config: TrainConfig) -> tuple[list[Frame], list[Frame]]:
