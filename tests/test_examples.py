@@ -32,6 +32,11 @@ def test_example(tmp_path, path):
         assert (tmp_path / "run" / "dynamics.png").stat().st_size > 20_000
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "md" / "protocols").glob("*.sh")), ids=lambda path: path.stem)
+def test_protocol(tmp_path, path):
+    assert "drifts by" in run(["bash", str(path), "20"], tmp_path).replace("\n", " ")
+
+
 def test_the_readme_has_the_three_uses():
     assert len(RUNNABLE) >= 3
 

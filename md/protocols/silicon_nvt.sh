@@ -3,4 +3,4 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 eqpot md --potential "$root/potentials/silicon/potential.safetensors" --structure "$root/potentials/silicon/structure.extxyz" \
-    --ensemble nvt --temperature 600 --timestep 1 --friction 5 --steps "${1:-1000}" --output silicon_nvt
+    --ensemble nvt --temperature 600 --timestep 1 --friction 10 --steps "${1:-2000}" --output silicon_nvt
