@@ -50,7 +50,7 @@ def test_folder_is_complete_and_its_recipe_is_a_valid_configuration(name):
 
 @pytest.mark.parametrize(("name", "data", "energy", "forces"), [("ethanol", ETHANOL, 0.17, 6.0), ("silicon", SILICON, 6.0, 116.0)])
 def test_errors_on_the_excerpts(name, data, energy, forces):
-    """The excerpts are training frames, those of silicon half surfaces and large strains: this finds a broken file. The accuracy is on the card."""
+    """Training frames, a quarter of silicon's surfaces: this finds a broken file. The accuracy is on the card."""
     potential = load_potential(model(name))
     errors = evaluate(potential, label_graphs(read_frames(data), potential.cutoff))
     assert errors["energy_mae_mev_per_atom"] < energy
