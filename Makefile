@@ -13,6 +13,7 @@ install: .venv/installed
 	touch $@
 
 demo: install
+	rm -rf demo
 	$(BIN)/python examples/02_dynamics.py --output demo
 
 lint: install

@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15)
     arguments = parser.parse_args()
-    print("Medians in ms (largest / smallest of the middle half of the repeats in brackets).\n")
+    print("Medians in ms, with the quartiles in brackets.\n")
     print("| potential | atoms | dtype | threads | step | list | tensors | energy | reverse pass |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, repeat in CASES:
@@ -52,7 +52,7 @@ def main() -> None:
             cells = []
             for values in columns.values():
                 low, median, high = statistics.quantiles(values, n=4)
-                cells.append(f"{median:.2f} ({high / low:.2f})")
+                cells.append(f"{median:.2f} ({low:.2f} - {high:.2f})")
             print(f"| {name} | {len(atoms)} | {dtype} | {threads} | {' | '.join(cells)} |")
 
 

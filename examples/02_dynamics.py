@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 import ase.io
+import torch
 
 from eqpot import load_potential
 from eqpot.md import Settings, Simulation
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000, help="steps of 0.5 fs in each ensemble")
     arguments = parser.parse_args()
 
+    torch.set_num_threads(1)  # nine atoms gain nothing from more
     potential = load_potential(ETHANOL / "potential.safetensors")
     atoms = ase.io.read(ETHANOL / "structure.extxyz")
     runs = {}
