@@ -46,7 +46,10 @@ class RadialNetwork(nn.Module):
 
     def forward(self, lengths: torch.Tensor, source_species: torch.Tensor, target_species: torch.Tensor) -> torch.Tensor:
         """Map lengths [n_edges] and species indices [n_edges] to features [n_edges, width] that vanish at the cutoff."""
+        return self.unwindowed(lengths, source_species, target_species) * smooth_window(lengths, self.cutoff).unsqueeze(-1)
+
+    def unwindowed(self, lengths: torch.Tensor, source_species: torch.Tensor, target_species: torch.Tensor) -> torch.Tensor:
+        """Return the features before the window, which are smooth for every length."""
         elements = self.source_element(source_species) + self.target_element(target_species)
         hidden = nn.functional.silu(self.input(bessel_functions(lengths, self.cutoff, self.n_bessel)) + elements)
-        hidden = nn.functional.silu(self.hidden(hidden))
-        return hidden * smooth_window(lengths, self.cutoff).unsqueeze(-1)
+        return nn.functional.silu(self.hidden(hidden))

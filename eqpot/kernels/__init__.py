@@ -1,0 +1,1 @@
+"""Compiled kernels: the network's energies and gradients, fused for the processor at hand."""

@@ -1,0 +1,222 @@
+"""`FusedFibreBundle`: the exact fibre bundle network with frozen weights, as one call of a compiled kernel."""
+
+import copy
+import ctypes
+import math
+import threading
+from pathlib import Path
+
+import torch
+
+from eqpot.kernels.compiler import CompilationError, compile_library
+from eqpot.network.fibre_bundle import FibreBundleNetwork
+from eqpot.network.radial_table import sample_points, spline_coefficients
+
+_MAX_BLOCKS = 8
+_SPACING = 0.02
+"""Å between the knots of the radial tables: their error is then below that of float32 (see `eqpot compress`)."""
+
+_Pointer = ctypes.c_void_p
+_MATRICES = (
+    *("message_mixing", "message_mixing_t", "self_mixing", "self_mixing_t", "factors", "factors_t", "gates", "gates_t", "gate_bias"),
+    *("update", "update_t", "readout", "readout_t", "readout_bias", "energy_weight"),
+)
+
+
+class _Block(ctypes.Structure):
+    _fields_ = [*((name, _Pointer) for name in _MATRICES), ("energy_bias", ctypes.c_double)]  # noqa: RUF012 (the contract of ctypes)
+
+
+class _Model(ctypes.Structure):
+    _fields_ = [  # noqa: RUF012
+        *((name, ctypes.c_int64) for name in ("n_blocks", "n_species")),
+        *((name, ctypes.c_double) for name in ("cutoff", "inverse_spacing")),
+        *((name, _Pointer) for name in ("orientations", "synthesis", "harmonic_norms", "embedding", "tables")),
+        ("blocks", _Block * _MAX_BLOCKS),
+    ]
+
+
+class _System(ctypes.Structure):
+    _fields_ = [  # noqa: RUF012
+        *((name, ctypes.c_int64) for name in ("n_atoms", "n_edges", "n_threads", "want_gradient")),
+        *((name, _Pointer) for name in ("species", "vectors", "source", "target", "in_row", "out_row", "out_edge")),
+        *((name, _Pointer) for name in ("energies", "gradient", "messages", "scalars", "joined", "features", "values", "pull")),
+        *((name, _Pointer) for name in ("scalar_gradient", "feature_gradient", "scratch")),
+    ]
+
+
+class FusedFibreBundle:
+    """Energies of a `FibreBundleNetwork` and their gradient with respect to the edge vectors.
+
+    Radial functions are splines through the network's own (quintic, knots 0.02 Å apart); everything else is the same
+    arithmetic in another order. Tables are made when a pair of elements is first met.
+    Raises CompilationError where the kernel cannot be compiled or is not made for the network's shape.
+    """
+
+    def __init__(self, network: FibreBundleNetwork, dtype: torch.dtype) -> None:
+        config = network.config
+        lanes = 64 // dtype.itemsize
+        if config.n_channels % lanes:
+            raise CompilationError(f"the fused kernel takes channels in multiples of {lanes}, not {config.n_channels}")
+        definitions = {
+            "REAL": "float" if dtype == torch.float32 else "double",
+            "N_CHANNELS": config.n_channels,
+            "N_ORIENTATIONS": len(network.grid.orientations),
+            "FEATURE_DEGREE": config.feature_degree,
+            "KERNEL_DEGREE": config.kernel_degree,
+        }
+        source = Path(__file__).with_name("fibre_bundle.c")
+        self._library = compile_library(source, tuple((name, str(value)) for name, value in definitions.items()))
+        self._library.scratch_size.restype = ctypes.c_int64
+        self.dtype = dtype
+        self._network = copy.deepcopy(network).double().cpu().requires_grad_(False)
+        self._n_intervals = math.ceil(config.cutoff / _SPACING)
+        self._keep: list[torch.Tensor] = []
+        self._workspace: dict[str, torch.Tensor] = {}
+        self._lock = threading.Lock()
+        n_species = network.n_elements
+        self._pairs: set[int] = set()
+        self._tables = (_Pointer * (config.n_blocks * n_species * n_species))()
+        self._model = self._pack(n_species)
+
+    def _hold(self, tensor: torch.Tensor) -> int:
+        """Return the address of a copy in the kernel's dtype that lives as long as this object."""
+        self._keep.append(_aligned(tensor.to(self.dtype)))
+        return self._keep[-1].data_ptr()
+
+    def _pack(self, n_species: int) -> _Model:
+        network = self._network
+        products = [network.lift_product, *(block.product for block in network.blocks)]
+        model = _Model(
+            n_blocks=len(products),
+            n_species=n_species,
+            cutoff=network.config.cutoff,
+            inverse_spacing=self._n_intervals / network.config.cutoff,
+            orientations=self._hold(network.grid.orientations),
+            synthesis=self._hold(network.grid.synthesis),
+            harmonic_norms=self._hold(_harmonic_norms(network.config.feature_degree)),
+            embedding=self._hold(network.embedding.weight),
+            tables=ctypes.cast(self._tables, _Pointer),
+        )
+        for number, product in enumerate(products):
+            fibre = {"factors": product.factors.weight}
+            if not product.is_last:
+                fibre["update"] = product.update.weight
+            if number:
+                block = network.blocks[number - 1]
+                fibre |= {"message_mixing": block.message_mixing.weight, "self_mixing": block.self_mixing.weight}
+            hidden, energy = product.readout[0], product.readout[2]
+            matrices = fibre | {"gates": product.gates.weight.T, "readout": hidden.weight.T}
+            for name, matrix in matrices.items():
+                setattr(model.blocks[number], name, self._hold(matrix))
+                setattr(model.blocks[number], f"{name}_t", self._hold(matrix.transpose(-1, -2)))
+            for name, vector in {"gate_bias": product.gates.bias, "readout_bias": hidden.bias, "energy_weight": energy.weight[0]}.items():
+                setattr(model.blocks[number], name, self._hold(vector))
+            model.blocks[number].energy_bias = float(energy.bias)
+        return model
+
+    def _tabulate(self, target: int, source: int) -> None:
+        """Make the tables of the edges from one species to another."""
+        network = self._network
+        lengths = sample_points(network.config.cutoff / self._n_intervals, self._n_intervals)
+        hidden = network.radial.unwindowed(lengths, torch.full((len(lengths),), source), torch.full((len(lengths),), target))
+        lift = network.lift
+        radial = lift.radial(hidden).view(-1, lift.n_degrees, lift.n_channels) * network.embedding.weight[source] * lift.norm
+        samples = [torch.einsum("rlc,lcd->rld", radial, network.lift_mixing.weight)]
+        for block in network.blocks:
+            convolution = block.convolution
+            norms = torch.sqrt(2 * torch.arange(convolution.n_degrees, dtype=torch.float64) + 1) * convolution.norm
+            samples.append(convolution.radial(hidden).view(-1, convolution.n_degrees, convolution.n_channels) * norms.view(-1, 1))
+        n_species = self._model.n_species
+        for number, values in enumerate(samples):
+            self._tables[(number * n_species + target) * n_species + source] = self._hold(spline_coefficients(values))
+
+    def _space(self, name: str, size: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Return at least `size` numbers that are kept from call to call: fresh memory would cost page faults at every step."""
+        held = self._workspace.get(name)
+        if held is None or len(held) < size:
+            held = self._workspace[name] = _aligned(torch.empty(max(size, 1), dtype=dtype or self.dtype))
+        return held
+
+    def __call__(
+        self, vectors: torch.Tensor, species: torch.Tensor, edge_index: torch.Tensor, gradient: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return atomic energies [n_atoms], float64, and the gradient [n_edges, 3] of their sum in the kernel's dtype.
+
+        Arguments as in `FibreBundleNetwork.forward`, on the CPU; edges sorted by target. Without `gradient` it is zero and costs nothing.
+        """
+        with self._lock:
+            return self._evaluate(vectors, species, edge_index, gradient)
+
+    def _evaluate(
+        self, vectors: torch.Tensor, species: torch.Tensor, edge_index: torch.Tensor, gradient: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        n_atoms, n_edges, n_blocks = len(species), len(vectors), self._model.n_blocks
+        source, target = edge_index[0].to(torch.int32), edge_index[1].to(torch.int32)
+        narrow = species.to(torch.int32)
+        n_species = self._model.n_species
+        pairs = set(torch.unique(species[edge_index[1]] * n_species + species[edge_index[0]]).tolist()) if n_species > 1 else {0}
+        for pair in pairs - self._pairs:
+            self._tabulate(pair // n_species, pair % n_species)
+            self._pairs.add(pair)
+        vectors = vectors.detach().to(self.dtype).contiguous()
+        in_row = torch.searchsorted(target, torch.arange(n_atoms + 1, dtype=torch.int32)).to(torch.int32)
+        out_row, out_edge = torch.zeros(n_atoms + 1, dtype=torch.int32), torch.empty(n_edges, dtype=torch.int32)
+        self._library.sort_by_source(*_arguments(n_atoms, n_edges, source, out_row, out_edge))
+        energies = torch.zeros(n_atoms, dtype=torch.float64)
+        edge_gradient = torch.zeros((n_edges, 3), dtype=self.dtype)
+        n_threads = max(1, min(torch.get_num_threads(), n_atoms // 64))
+        config = self._network.config
+        flat, full = n_atoms * config.n_channels, n_atoms * config.n_channels * (config.feature_degree + 1) ** 2
+        grid = flat * len(self._network.grid.orientations)
+        sizes = {
+            "messages": (n_blocks - 1) * full,
+            "scalars": n_blocks * flat,
+            "joined": (n_blocks - 1) * full,
+            "features": full if n_blocks > 1 else 0,
+            "values": (n_blocks - 1) * grid,
+            "pull": grid if n_blocks > 1 else 0,
+            "scalar_gradient": flat,
+            "feature_gradient": full if n_blocks > 2 else 0,
+            "scratch": n_threads * self._library.scratch_size(),
+        }
+        system = _System(
+            n_atoms=n_atoms,
+            n_edges=n_edges,
+            n_threads=n_threads,
+            want_gradient=int(gradient),
+            **{name: self._space(name, size).data_ptr() for name, size in sizes.items()},
+            species=narrow.data_ptr(),
+            vectors=vectors.data_ptr(),
+            source=source.data_ptr(),
+            target=target.data_ptr(),
+            in_row=in_row.data_ptr(),
+            out_row=out_row.data_ptr(),
+            out_edge=out_edge.data_ptr(),
+            energies=energies.data_ptr(),
+            gradient=edge_gradient.data_ptr(),
+        )
+        self._library.evaluate(ctypes.byref(self._model), ctypes.byref(system))
+        return energies, edge_gradient
+
+
+def _arguments(*values: int | torch.Tensor) -> list[ctypes.c_int64 | ctypes.c_void_p]:
+    return [_Pointer(value.data_ptr()) if isinstance(value, torch.Tensor) else ctypes.c_int64(value) for value in values]
+
+
+def _aligned(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a contiguous copy whose address is a multiple of 64 bytes, as the kernel's vectors want it."""
+    size = tensor.numel()
+    buffer = torch.empty(size + 64 // tensor.itemsize, dtype=tensor.dtype)
+    skip = -buffer.data_ptr() % 64 // tensor.itemsize
+    return buffer[skip : skip + size].view(tensor.shape).copy_(tensor)
+
+
+def _harmonic_norms(degree: int) -> torch.Tensor:
+    """Return the factors of `spherical_harmonics` [(degree + 1)^2]."""
+    norms = []
+    for n in range(degree + 1):
+        for m in range(-n, n + 1):
+            ratio = math.factorial(n - abs(m)) / math.factorial(n + abs(m))
+            norms.append(math.sqrt((2 * n + 1) * ratio * (2 if m else 1)))
+    return torch.tensor(norms, dtype=torch.float64)
