@@ -7,6 +7,7 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
+from eqpot.neighbors import build_graph
 from eqpot.network.build import build_network
 from eqpot.network.config import NetworkConfig
 from eqpot.potential import Potential
@@ -28,6 +29,11 @@ def random_potential(elements=(1, 6, 8), config=SMALL, seed=0, dtype=torch.float
             parameter.mul_(1.5)
     references = -torch.arange(1.0, len(elements) + 1, dtype=torch.float64)
     return Potential(network, list(elements), references, scale=1.2).to(dtype).requires_grad_(False)
+
+
+def evaluate(potential: Potential, atoms: Atoms) -> dict[str, np.ndarray]:
+    """Energy, energies, forces and stress as arrays."""
+    return {name: value.numpy() for name, value in potential.evaluate(build_graph(atoms, potential.cutoff)).items()}
 
 
 def ethanol() -> Atoms:
