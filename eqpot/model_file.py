@@ -15,12 +15,12 @@ from safetensors.torch import save
 from eqpot.elements import numbers_of, symbols_of
 from eqpot.errors import ConfigError, ModelFileError
 from eqpot.files import write_atomically
+from eqpot.network.build import build_network
 from eqpot.network.config import NetworkConfig
-from eqpot.network.fibre_bundle import FibreBundleNetwork
 from eqpot.network.orientations import design_residual, required_degree
 from eqpot.potential import DTYPES, Potential, check_device
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _HEADER_KEY = "eqpot"
 _UNITS = {"energy": "eV", "length": "angstrom"}
 
@@ -31,7 +31,7 @@ class ModelHeader(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     format_version: int = Field(ge=1)
-    architecture: Literal["fibre_bundle"]
+    architecture: Literal["fibre_bundle", "point_cloud", "position"]
     network: NetworkConfig
     average_neighbors: float = Field(gt=0)
     elements: list[str] = Field(min_length=1)
@@ -42,11 +42,21 @@ class ModelHeader(BaseModel):
     versions: dict[str, str]
     training: dict[str, Any]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _migrate(cls, values: Any) -> Any:
+        """Say what format 1 left unsaid: it had one geometry and one block, whatever today's defaults are."""
+        if isinstance(values, dict) and values.get("format_version") == 1 and isinstance(values.get("network"), dict):
+            return {**values, "network": {"geometry": "fibre_bundle", "block": "exact", **values["network"]}}
+        return values
+
     @model_validator(mode="after")
     def _check(self) -> "ModelHeader":
         strangers = [symbol for symbol in self.elements if symbol not in chemical_symbols[1:]]
         if strangers or len(set(self.elements)) < len(self.elements):
             raise ValueError(f"the elements {', '.join(self.elements)} are not distinct elements")
+        if self.architecture != self.network.geometry:
+            raise ValueError(f"the architecture is {self.architecture} and the geometry of the network {self.network.geometry}")
         if self.cutoff != self.network.cutoff:
             raise ValueError(f"the cutoff is {self.cutoff} and that of the network {self.network.cutoff}")
         if self.units != _UNITS:
@@ -62,7 +72,7 @@ def save_potential(potential: Potential, path: str | Path, training: dict[str, A
     network = potential.network
     header = ModelHeader(
         format_version=FORMAT_VERSION,
-        architecture="fibre_bundle",
+        architecture=network.config.geometry,
         network=network.config,
         average_neighbors=network.average_neighbors,
         elements=symbols_of(potential.elements),
@@ -74,7 +84,9 @@ def save_potential(potential: Potential, path: str | Path, training: dict[str, A
         training=training or {},
     )
     tensors = {f"network.{name}": tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    tensors["orientations"] = network.grid.exact_orientations
+    orientations = network.stored_orientations()
+    if orientations is not None:
+        tensors["orientations"] = orientations
     tensors["reference_energies"] = potential.reference_energies.detach().cpu()
     write_atomically(Path(path), save(tensors, metadata={_HEADER_KEY: header.model_dump_json()}))
 
@@ -98,8 +110,8 @@ def load_potential(path: str | Path, device: str = "cpu", dtype: str | None = No
     header, tensors = _read(Path(path), tensors=True)
     try:
         _check_tensors(header, tensors)
-        orientations, references = tensors.pop("orientations"), tensors.pop("reference_energies")
-        network = FibreBundleNetwork(header.network, len(header.elements), header.average_neighbors, orientations)
+        orientations, references = tensors.pop("orientations", None), tensors.pop("reference_energies")
+        network = build_network(header.network, len(header.elements), header.average_neighbors, orientations)
         potential = Potential(network, numbers_of(header.elements), references, header.scale)
         potential.to(dtype=DTYPES[dtype or header.dtype])
         network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in tensors.items()})
@@ -113,12 +125,15 @@ def _check_tensors(header: ModelHeader, tensors: dict[str, torch.Tensor]) -> Non
     network = header.network
     if tensors["reference_energies"].shape != (len(header.elements),):
         raise ValueError(f"there are reference energies of shape {tuple(tensors['reference_energies'].shape)}")
-    if tensors["orientations"].shape != (network.n_orientations, 3) or tensors["orientations"].dtype != torch.float64:
-        raise ValueError("the orientations are not [n_orientations, 3] in float64")
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} is not finite")
-    if design_residual(tensors["orientations"], required_degree(network.feature_degree, network.kernel_degree)) > 1e-10:
+    if network.geometry != "fibre_bundle":
+        return
+    if tensors["orientations"].shape != (network.n_orientations, 3) or tensors["orientations"].dtype != torch.float64:
+        raise ValueError("the orientations are not [n_orientations, 3] in float64")
+    needed = required_degree(network.feature_degree, network.kernel_degree)
+    if network.block == "exact" and design_residual(tensors["orientations"], needed) > 1e-10:
         raise ValueError("the orientations are not the spherical design that equivariance needs")
 
 

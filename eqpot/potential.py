@@ -6,7 +6,7 @@ from torch import nn
 from eqpot.elements import MAX_ATOMIC_NUMBER, symbols_of
 from eqpot.errors import ConfigError, UnknownElementError
 from eqpot.graph import AtomGraph, edge_vectors
-from eqpot.network.fibre_bundle import FibreBundleNetwork
+from eqpot.network.base import Network
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -34,16 +34,16 @@ class Potential(nn.Module):
     reference_energies: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, network: FibreBundleNetwork, elements: list[int], reference_energies: torch.Tensor, scale: float) -> None:
+    def __init__(self, network: Network, elements: list[int], reference_energies: torch.Tensor, scale: float) -> None:
         """elements: atomic numbers [n_elements] in the order of the network's species; reference_energies [n_elements] in eV.
 
         scale: eV per unit of the network's output. Raises ConfigError when the lengths differ.
         """
         super().__init__()
-        if len(elements) != len(reference_energies) or len(elements) != network.embedding.num_embeddings:
+        if len(elements) != len(reference_energies) or len(elements) != network.n_elements:
             raise ConfigError(
                 f"{len(elements)} elements, {len(reference_energies)} reference energies and a network for "
-                f"{network.embedding.num_embeddings} elements do not fit together."
+                f"{network.n_elements} elements do not fit together."
             )
         self.network = network
         self.elements = list(elements)
@@ -65,11 +65,11 @@ class Potential(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The network's dtype."""
-        return self.network.embedding.weight.dtype
+        return self.network.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.network.embedding.weight.device
+        return self.scale.device
 
     def check_elements(self, numbers: torch.Tensor) -> None:
         """Raise UnknownElementError if `numbers` [n_atoms] hold an element that the potential was not fitted to."""
@@ -96,7 +96,7 @@ class Potential(nn.Module):
     ) -> torch.Tensor:
         """Return atomic energies [n_atoms] in eV, float64, from edge vectors [n_edges, 3] in Å; differentiable any number of times."""
         species = self.species_of_number.index_select(0, numbers)
-        energies = self.network(vectors.to(self.network.embedding.weight.dtype), species, edge_index)
+        energies = self.network(vectors.to(self.network.dtype), species, edge_index)
         return self.scale * energies.to(torch.float64) + self.reference_energies.index_select(0, species)
 
     def forward(

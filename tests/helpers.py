@@ -7,8 +7,9 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
+from eqpot.neighbors import build_graph
+from eqpot.network.build import build_network
 from eqpot.network.config import NetworkConfig
-from eqpot.network.fibre_bundle import FibreBundleNetwork
 from eqpot.potential import Potential
 
 ROOT = Path(__file__).parents[1]
@@ -22,12 +23,17 @@ SMALL = NetworkConfig(n_channels=8, radial_width=16, n_bessel=6, cutoff=4.0)
 def random_potential(elements=(1, 6, 8), config=SMALL, seed=0, dtype=torch.float64) -> Potential:
     """A potential with random weights, large enough that every part of the network matters."""
     torch.manual_seed(seed)
-    network = FibreBundleNetwork(config, len(elements), average_neighbors=8.0)
+    network = build_network(config, len(elements), average_neighbors=8.0)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(1.5)
     references = -torch.arange(1.0, len(elements) + 1, dtype=torch.float64)
     return Potential(network, list(elements), references, scale=1.2).to(dtype).requires_grad_(False)
+
+
+def evaluate(potential: Potential, atoms: Atoms) -> dict[str, np.ndarray]:
+    """Energy, energies, forces and stress as arrays."""
+    return {name: value.numpy() for name, value in potential.evaluate(build_graph(atoms, potential.cutoff)).items()}
 
 
 def ethanol() -> Atoms:

@@ -57,7 +57,17 @@ class GridConvolution(nn.Module):
         target: torch.Tensor,
     ) -> torch.Tensor:
         """Map coefficients [n_atoms, (L + 1)^2, C] to the same; `legendre` holds P_l(n_o . u), each [n_edges, n_orientations]."""
-        values = self.grid.to_grid(features)
+        return self.convolve_values(self.grid.to_grid(features), radial_features, legendre, source, target)
+
+    def convolve_values(
+        self,
+        values: torch.Tensor,
+        radial_features: torch.Tensor,
+        legendre: list[torch.Tensor],
+        source: torch.Tensor,
+        target: torch.Tensor,
+    ) -> torch.Tensor:
+        """Do what `forward` does for features given as values on the grid, [n_atoms, n_orientations, C], of any angular degree."""
         radial = self.radial(radial_features).view(-1, self.n_degrees, self.n_channels)
         kernel = legendre[0].unsqueeze(-1) * radial[:, 0].unsqueeze(1)
         for n in range(1, self.n_degrees):

@@ -13,7 +13,23 @@ from torch import nn
 from eqpot.network.invariants import spherical_harmonics
 
 
-class OrientationGrid(nn.Module):
+class ExactBuffers(nn.Module):
+    """A module of constant tensors that come from float64 at every conversion: .float() followed by .double() loses nothing."""
+
+    def __init__(self, constants: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self._exact = constants
+        for name, value in constants.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "ExactBuffers":  # noqa: ARG002 (torch passes it)
+        for name, value in self._exact.items():
+            converted = fn(getattr(self, name))
+            setattr(self, name, value.to(device=converted.device, dtype=converted.dtype))
+        return self
+
+
+class OrientationGrid(ExactBuffers):
     """Orientations n_o with the synthesis (coefficients to grid) and projection (grid to coefficients) of a band L.
 
     The projection is a mean over the grid, f_lm = (1 / O) sum_o Y_lm(n_o) f(n_o). On a spherical design it drops every
@@ -25,22 +41,9 @@ class OrientationGrid(nn.Module):
     projection: torch.Tensor
 
     def __init__(self, orientations: torch.Tensor, degree: int) -> None:
-        super().__init__()
         harmonics = spherical_harmonics(orientations, degree)
-        self._exact = {
-            "orientations": orientations,
-            "synthesis": harmonics,
-            "projection": harmonics.T.contiguous() / len(orientations),
-        }
-        for name, value in self._exact.items():
-            self.register_buffer(name, value, persistent=False)
-
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "OrientationGrid":  # noqa: ARG002 (torch passes it)
-        # Every conversion starts from float64, so that .float() followed by .double() loses nothing.
-        for name, value in self._exact.items():
-            converted = fn(getattr(self, name))
-            setattr(self, name, value.to(device=converted.device, dtype=converted.dtype))
-        return self
+        projection = harmonics.T.contiguous() / len(orientations)
+        super().__init__({"orientations": orientations, "synthesis": harmonics, "projection": projection})
 
     @property
     def exact_orientations(self) -> torch.Tensor:

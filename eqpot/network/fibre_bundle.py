@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from eqpot.network.base import Network
 from eqpot.network.blocks import InteractionBlock, ProductBlock
 from eqpot.network.config import NetworkConfig
 from eqpot.network.convolution import LiftConvolution
@@ -12,7 +13,7 @@ from eqpot.network.orientations import spherical_design
 from eqpot.network.radial import RadialNetwork
 
 
-class FibreBundleNetwork(nn.Module):
+class FibreBundleNetwork(Network):
     """Atomic energies from edge vectors and species, dimensionless.
 
     A feature is a function on R^3 x S^2: at every atom a function of the orientation n, of angular band L, in C channels.
@@ -24,14 +25,11 @@ class FibreBundleNetwork(nn.Module):
 
     def __init__(self, config: NetworkConfig, n_elements: int, average_neighbors: float, orientations: torch.Tensor | None = None) -> None:
         """`orientations` [n_orientations, 3], float64, are those stored with trained weights; by default the known design."""
-        super().__init__()
+        super().__init__(config, n_elements, average_neighbors)
         degree, channels, width = config.feature_degree, config.n_channels, config.radial_width
-        self.config = config
-        self.average_neighbors = average_neighbors
         self.feature_degree = degree
         self.kernel_degree = config.kernel_degree
         self.grid = OrientationGrid(spherical_design(config.n_orientations) if orientations is None else orientations, degree)
-        self.embedding = nn.Embedding(n_elements, channels)
         self.radial = RadialNetwork(n_elements, config.n_bessel, width, config.cutoff)
         self.lift = LiftConvolution(degree, channels, width, average_neighbors)
         self.lift_mixing = FibreLinear(degree, channels, channels)
@@ -43,6 +41,9 @@ class FibreBundleNetwork(nn.Module):
             for block in range(1, config.n_blocks)
         )
         self.to(self.embedding.weight.dtype)
+
+    def stored_orientations(self) -> torch.Tensor:
+        return self.grid.exact_orientations
 
     def forward(self, vectors: torch.Tensor, species: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
         """Map edge vectors [n_edges, 3] (Å), species indices [n_atoms] and edges [2, n_edges] to atomic energies [n_atoms]."""

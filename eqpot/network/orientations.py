@@ -16,7 +16,7 @@ from eqpot.network.invariants import spherical_harmonics
 
 _GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
 
-DESIGN_DEGREES = {12: 5, 24: 7, 48: 9}
+DESIGN_DEGREES = {12: 5, 24: 7, 36: 8, 48: 9, 60: 10, 84: 12}
 """Number of points -> degree t of the spherical design that `spherical_design` returns."""
 
 _GENERATORS_48 = (
@@ -27,11 +27,38 @@ _GENERATORS_48 = (
 the four angles, solved to rounding; `design_residual` checks them."""
 
 
+_TETRAHEDRAL_GENERATORS = {
+    36: (
+        (-0.24352777540919507, -0.6263636702652701, 0.7405152092807202),
+        (0.805425492011663, -0.30620001323956986, 0.5074754464108168),
+        (-0.2862487234260353, 0.04452356458541976, -0.9571203270924575),
+    ),
+    60: (
+        (-0.07705072072573568, -0.9579979399532583, -0.2762302182617933),
+        (0.7131510658477928, 0.03408954976125582, -0.70018101936373),
+        (-0.4268641162190681, -0.451819102555245, -0.7833559375218183),
+        (0.12033144886678546, 0.33858435995926023, 0.9332100372395263),
+        (0.365621190026288, -0.7538286671970171, -0.5459519080612596),
+    ),
+    84: (
+        (-0.7375418249214933, 0.5386718227041037, 0.40726493086946736),
+        (-0.9439553533962598, -0.2643592080057571, 0.197642353601426),
+        (0.8384145917645976, 0.1619047862766864, -0.5204304108109974),
+        (0.7630917989518411, -0.46507356967251046, -0.44877330709893104),
+        (-0.973956298034231, -0.09937286944589636, -0.20379931878577334),
+        (0.7402660189400041, 0.16183719125960974, 0.6525449752529844),
+        (-0.5020478203490204, -0.08000996410974864, -0.861130879556618),
+    ),
+}
+"""Orbits of the rotations of the tetrahedron. Those have 6, 10 and 14 invariant harmonics of degrees 1 to 8, 10 and 12, as many as 3, 5
+and 7 points have angles; the means of all of them vanish, solved to rounding from random starts, the one with the widest spacing kept."""
+
+
 def spherical_design(n_points: int) -> torch.Tensor:
     """Return the unit vectors [n_points, 3] (float64) of a spherical design, the same on every machine.
 
     12 points are the icosahedron (t = 5), 24 the improved snub cube of McLaren (1963; t = 7), 48 two orbits of the rotations of the
-    cube (t = 9).
+    cube (t = 9); 36, 60 and 84 are 3, 5 and 7 orbits of the rotations of the tetrahedron (t = 8, 10 and 12).
 
     Raises ConfigError for a number of points without a known design.
     """
@@ -41,6 +68,8 @@ def spherical_design(n_points: int) -> torch.Tensor:
         return _octahedral_orbit(_mclaren_generator())
     if n_points == 48:
         return torch.cat([_octahedral_orbit(generator) for generator in _GENERATORS_48])
+    if n_points in _TETRAHEDRAL_GENERATORS:
+        return torch.cat([_tetrahedral_orbit(generator) for generator in _TETRAHEDRAL_GENERATORS[n_points]])
     known = ", ".join(str(n) for n in DESIGN_DEGREES)
     raise ConfigError(f"No spherical design with {n_points} points is known to eqpot; use one of {known}.")
 
@@ -52,6 +81,14 @@ def _icosahedron() -> torch.Tensor:
             points += [(0.0, a, b), (a, b, 0.0), (b, 0.0, a)]
     vectors = torch.tensor(points, dtype=torch.float64)
     return vectors / vectors.norm(dim=1, keepdim=True)
+
+
+def _tetrahedral_orbit(point: tuple[float, float, float]) -> torch.Tensor:
+    """Return the images [12, 3] of a point under the rotations of the tetrahedron: even permutations, even numbers of sign changes."""
+    x, y, z = point
+    signs = list(itertools.product((1, -1), repeat=2))
+    points = [(sx * a, sy * b, sx * sy * c) for a, b, c in ((x, y, z), (y, z, x), (z, x, y)) for sx, sy in signs]
+    return torch.tensor(points, dtype=torch.float64)
 
 
 def _octahedral_orbit(point: tuple[float, float, float]) -> torch.Tensor:

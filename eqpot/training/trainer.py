@@ -17,7 +17,7 @@ from eqpot.data import Frame, LabelKeys, elements_of, file_hash, fit_reference_e
 from eqpot.errors import ConfigError, DataError, EqpotError
 from eqpot.files import write_atomically
 from eqpot.model_file import save_potential
-from eqpot.network.fibre_bundle import FibreBundleNetwork
+from eqpot.network.build import build_network
 from eqpot.potential import DTYPES, Potential, check_device
 from eqpot.training.checkpoint import read_checkpoint, write_checkpoint
 from eqpot.training.compiled import choose_step
@@ -72,7 +72,7 @@ def new_potential(config: TrainConfig, frames: Sequence[Frame], average_neighbor
     if scale == 0:
         raise DataError("All training forces are zero, so they set no scale; check the labels (constraints set to zero?).")
     torch.manual_seed(config.seed)
-    network = FibreBundleNetwork(config.network, len(elements), average_neighbors)
+    network = build_network(config.network, len(elements), average_neighbors)
     return Potential(network, elements, torch.from_numpy(references), scale).to(config.device, DTYPES[config.dtype])
 
 
