@@ -117,7 +117,9 @@ def load_potential(path: str | Path, device: str = "cpu", dtype: str | None = No
         network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in tensors.items()})
     except (KeyError, RuntimeError, ValueError, ConfigError) as error:
         raise ModelFileError(f"The model file {path} does not hold together ({_first_line(error)}); fetch or export it again.") from error
-    return potential.to(device).eval().requires_grad_(False)
+    potential.to(device).eval().requires_grad_(False)
+    potential.fuse()
+    return potential
 
 
 def _check_tensors(header: ModelHeader, tensors: dict[str, torch.Tensor]) -> None:

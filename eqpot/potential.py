@@ -6,6 +6,8 @@ from torch import nn
 from eqpot.elements import MAX_ATOMIC_NUMBER, symbols_of
 from eqpot.errors import ConfigError, UnknownElementError
 from eqpot.graph import AtomGraph, edge_vectors
+from eqpot.kernels.fibre_bundle import FusedFibreBundle
+from eqpot.kernels.verify import fused_network
 from eqpot.network.base import Network
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -19,6 +21,27 @@ def check_device(device: str) -> None:
         raise ConfigError(
             f"The device {device!r} cannot be used ({str(error).splitlines()[0]}); use cpu, or cuda where there is a GPU."
         ) from error
+
+
+def forces_and_stress(
+    gradient: torch.Tensor,
+    vectors: torch.Tensor,
+    positions: torch.Tensor,
+    cells: torch.Tensor,
+    edge_index: torch.Tensor,
+    batch: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return forces [n_atoms, 3] in eV/Å and stress [n_structures, 3, 3] in eV/Å^3 from the gradient [n_edges, 3] in eV/Å.
+
+    With g = dE/dr for every edge vector r = x_j - x_i, the force is F_i = sum_{j -> i} g - sum_{i -> k} g and the strain derivative
+    is sum r g^T. Other arguments as in `Potential.forward`.
+    """
+    forces = torch.zeros_like(positions).index_add(0, edge_index[1], gradient).index_add(0, edge_index[0], -gradient)
+    edge_batch = batch.index_select(0, edge_index[1])
+    virial = torch.zeros_like(cells).index_add(0, edge_batch, vectors.unsqueeze(2) * gradient.unsqueeze(1))
+    virial = (virial + virial.transpose(1, 2)) / 2
+    volume = torch.linalg.det(cells).abs().view(-1, 1, 1)
+    return forces, torch.where(volume > 0, virial / torch.where(volume > 0, volume, torch.ones_like(volume)), torch.zeros_like(virial))
 
 
 class Potential(nn.Module):
@@ -46,6 +69,7 @@ class Potential(nn.Module):
                 f"{network.n_elements} elements do not fit together."
             )
         self.network = network
+        self.fused: FusedFibreBundle | None = None
         self.elements = list(elements)
         self.cutoff = float(network.config.cutoff)
         species = torch.full([MAX_ATOMIC_NUMBER + 1], -1, dtype=torch.int64)
@@ -55,7 +79,8 @@ class Potential(nn.Module):
         self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64), persistent=False)
 
     def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
-        # A change of dtype concerns the network alone; a change of device concerns everything.
+        # A change of dtype concerns the network alone; a change of device concerns everything; the kernel holds the old weights.
+        self.fused = None
         exact = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
         super()._apply(fn, recurse)
         for name, buffer in exact.items():
@@ -80,13 +105,32 @@ class Potential(nn.Module):
                 f"it knows {', '.join(symbols_of(self.elements))}. Use a potential that was fitted to all of the structure's elements."
             )
 
-    def evaluate(self, graph: AtomGraph) -> dict[str, torch.Tensor]:
-        """Return what `forward` does for a graph, after checking its elements."""
+    def fuse(self) -> None:
+        """Let `evaluate` use the fused kernel from now on, where there is one for this network and it passes its check."""
+        self.fused = fused_network(self.network) if self.device.type == "cpu" else None
+
+    def evaluate(self, graph: AtomGraph, forces: bool = True) -> dict[str, torch.Tensor]:
+        """Return what `forward` does for a graph, after checking its elements; without `forces` energy and energies alone."""
         self.check_elements(graph.numbers)
         # Forces are derivatives: a caller's no_grad must not reach them. (TorchScript has no enable_grad, so not in `forward`.)
-        with torch.enable_grad():
-            result: dict[str, torch.Tensor] = self(*graph.tensors())
-        return result
+        with torch.set_grad_enabled(forces and self.fused is None):
+            if forces and self.fused is None:
+                result: dict[str, torch.Tensor] = self(*graph.tensors())
+                return result
+            vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
+            if self.fused is None:
+                energies = self.atomic_energies(vectors, graph.numbers, graph.edge_index)
+            else:
+                species = self.species_of_number.index_select(0, graph.numbers)
+                energies, gradient = self.fused(vectors, species, graph.edge_index, forces)
+                energies = self.scale * energies + self.reference_energies.index_select(0, species)
+            energy = torch.zeros_like(graph.cells[:, 0, 0]).index_add(0, graph.batch, energies)
+            if not forces:
+                return {"energy": energy, "energies": energies}
+            force, stress = forces_and_stress(
+                self.scale * gradient.to(torch.float64), vectors, graph.positions, graph.cells, graph.edge_index, graph.batch
+            )
+            return {"energy": energy, "energies": energies, "forces": force, "stress": stress}
 
     def atomic_energies(
         self,
@@ -117,8 +161,7 @@ class Potential(nn.Module):
         stress   [n_structures, 3, 3] float64, eV/Å^3: (1 / V) dE / d strain, tension positive; zero for a structure without a
                  cell of non-zero volume, where it is not defined
 
-        With g = dE/dr for every edge vector r = x_j - x_i, the force is F_i = sum_{j -> i} g - sum_{i -> k} g and the strain derivative
-        is sum r g^T. `create_graph` keeps the graph of the forces for a loss or a Hessian.
+        `create_graph` keeps the graph of the forces for a loss or a Hessian.
         """
         vectors = edge_vectors(positions, cells, edge_index, shifts, batch)
         if not vectors.requires_grad:
@@ -126,12 +169,7 @@ class Potential(nn.Module):
         energies = self.atomic_energies(vectors, numbers, edge_index)
         gradient = torch.autograd.grad([energies.sum()], [vectors], create_graph=create_graph)[0]
         assert gradient is not None
-        forces = torch.zeros_like(positions).index_add(0, edge_index[1], gradient).index_add(0, edge_index[0], -gradient)
-        edge_batch = batch.index_select(0, edge_index[1])
-        virial = torch.zeros_like(cells).index_add(0, edge_batch, vectors.unsqueeze(2) * gradient.unsqueeze(1))
-        virial = (virial + virial.transpose(1, 2)) / 2
-        volume = torch.linalg.det(cells).abs().view(-1, 1, 1)
-        stress = torch.where(volume > 0, virial / torch.where(volume > 0, volume, torch.ones_like(volume)), torch.zeros_like(virial))
+        forces, stress = forces_and_stress(gradient, vectors, positions, cells, edge_index, batch)
         energy = torch.zeros_like(cells[:, 0, 0]).index_add(0, batch, energies)
         if not create_graph:
             energy, energies, forces, stress = energy.detach(), energies.detach(), forces.detach(), stress.detach()

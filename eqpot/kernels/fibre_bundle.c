@@ -755,13 +755,3 @@ void sort_by_source(int64_t n_atoms, int64_t n_edges, const int32_t *source, int
     for (int64_t i = n_atoms; i > 0; i--) out_row[i] = out_row[i - 1];
     out_row[0] = 0;
 }
-
-/* Forces [n_atoms][3] (entering as zeros): every edge pulls at both its ends. */
-void sum_forces(int64_t n_edges, const int32_t *source, const int32_t *target, const real *gradient, double *forces) {
-    for (int64_t e = 0; e < n_edges; e++)
-        for (int d = 0; d < 3; d++) {
-            double g = gradient[3 * e + d];
-            forces[3 * (int64_t)target[e] + d] += g;
-            forces[3 * (int64_t)source[e] + d] -= g;
-        }
-}
