@@ -12,17 +12,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from eqpot.config_file import explain
 from eqpot.elements import numbers_of, symbols_of
 from eqpot.errors import ConfigError, ModelFileError
 from eqpot.files import write_atomically
 from eqpot.network.config import NetworkConfig
 from eqpot.network.fibre_bundle import FibreBundleNetwork
 from eqpot.network.orientations import design_residual, required_degree
+from eqpot.network.ponita import PonitaNetwork
+from eqpot.network.reference_config import ReferenceConfig
 from eqpot.potential import DTYPES, Potential, check_device
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _HEADER_KEY = "eqpot"
 _UNITS = {"energy": "eV", "length": "angstrom"}
+_CONFIGS: dict[str, type[BaseModel]] = {"fibre_bundle": NetworkConfig, "ponita": ReferenceConfig}
 
 
 class ModelHeader(BaseModel):
@@ -31,16 +35,27 @@ class ModelHeader(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     format_version: int = Field(ge=1)
-    architecture: Literal["fibre_bundle"]
-    network: NetworkConfig
+    architecture: Literal["fibre_bundle", "ponita"]
+    network: NetworkConfig | ReferenceConfig
     average_neighbors: float = Field(gt=0)
     elements: list[str] = Field(min_length=1)
     scale: float = Field(gt=0)
-    cutoff: float
+    cutoff: float | None
     units: dict[str, str]
     dtype: Literal["float32", "float64"]
     versions: dict[str, str]
     training: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_network(cls, values: Any) -> Any:
+        config = _CONFIGS.get(str(values.get("architecture"))) if isinstance(values, dict) else None
+        if config is None or isinstance(values.get("network"), BaseModel):
+            return values
+        try:
+            return {**values, "network": config.model_validate(values.get("network"))}
+        except ValidationError as error:
+            raise ValueError(f"network: {explain(config, error)}") from error
 
     @model_validator(mode="after")
     def _check(self) -> "ModelHeader":
@@ -62,19 +77,20 @@ def save_potential(potential: Potential, path: str | Path, training: dict[str, A
     network = potential.network
     header = ModelHeader(
         format_version=FORMAT_VERSION,
-        architecture="fibre_bundle",
+        architecture="ponita" if isinstance(network, PonitaNetwork) else "fibre_bundle",
         network=network.config,
         average_neighbors=network.average_neighbors,
         elements=symbols_of(potential.elements),
         scale=float(potential.scale),
-        cutoff=potential.cutoff,
+        cutoff=network.config.cutoff,
         units=_UNITS,
         dtype="float32" if potential.dtype == torch.float32 else "float64",
         versions={"eqpot": version("eqpot"), "torch": version("torch"), "python": platform.python_version()},
         training=training or {},
     )
     tensors = {f"network.{name}": tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    tensors["orientations"] = network.grid.exact_orientations
+    if isinstance(network, FibreBundleNetwork):
+        tensors["orientations"] = network.grid.exact_orientations
     tensors["reference_energies"] = potential.reference_energies.detach().cpu()
     write_atomically(Path(path), save(tensors, metadata={_HEADER_KEY: header.model_dump_json()}))
 
@@ -98,8 +114,8 @@ def load_potential(path: str | Path, device: str = "cpu", dtype: str | None = No
     header, tensors = _read(Path(path), tensors=True)
     try:
         _check_tensors(header, tensors)
-        orientations, references = tensors.pop("orientations"), tensors.pop("reference_energies")
-        network = FibreBundleNetwork(header.network, len(header.elements), header.average_neighbors, orientations)
+        references = tensors.pop("reference_energies")
+        network = _build_network(header, tensors)
         potential = Potential(network, numbers_of(header.elements), references, header.scale)
         potential.to(dtype=DTYPES[dtype or header.dtype])
         network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in tensors.items()})
@@ -108,18 +124,29 @@ def load_potential(path: str | Path, device: str = "cpu", dtype: str | None = No
     return potential.to(device).eval().requires_grad_(False)
 
 
+def _build_network(header: ModelHeader, tensors: dict[str, torch.Tensor]) -> FibreBundleNetwork | PonitaNetwork:
+    """Return the network of the header without its weights, and take the tensors that are none from `tensors`."""
+    if isinstance(header.network, ReferenceConfig):
+        network = PonitaNetwork(header.network, numbers_of(header.elements))
+        if not torch.equal(tensors["network.embedding.weight"].double(), network.embedding.weight.double()):
+            raise ValueError("the input features are not those of the elements")
+        return network
+    return FibreBundleNetwork(header.network, len(header.elements), header.average_neighbors, tensors.pop("orientations"))
+
+
 def _check_tensors(header: ModelHeader, tensors: dict[str, torch.Tensor]) -> None:
     """Raise ValueError for tensors that would load and give wrong numbers."""
     network = header.network
     if tensors["reference_energies"].shape != (len(header.elements),):
         raise ValueError(f"there are reference energies of shape {tuple(tensors['reference_energies'].shape)}")
-    if tensors["orientations"].shape != (network.n_orientations, 3) or tensors["orientations"].dtype != torch.float64:
-        raise ValueError("the orientations are not [n_orientations, 3] in float64")
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} is not finite")
-    if design_residual(tensors["orientations"], required_degree(network.feature_degree, network.kernel_degree)) > 1e-10:
-        raise ValueError("the orientations are not the spherical design that equivariance needs")
+    if isinstance(network, NetworkConfig):
+        if tensors["orientations"].shape != (network.n_orientations, 3) or tensors["orientations"].dtype != torch.float64:
+            raise ValueError("the orientations are not [n_orientations, 3] in float64")
+        if design_residual(tensors["orientations"], required_degree(network.feature_degree, network.kernel_degree)) > 1e-10:
+            raise ValueError("the orientations are not the spherical design that equivariance needs")
 
 
 def _read(path: Path, tensors: bool) -> tuple[ModelHeader, dict[str, torch.Tensor]]:

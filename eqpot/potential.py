@@ -1,5 +1,7 @@
 """`Potential`: a network with elements, reference energies, scale and cutoff; energies, forces and stress in eV and Å."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -7,6 +9,7 @@ from eqpot.elements import MAX_ATOMIC_NUMBER, symbols_of
 from eqpot.errors import ConfigError, UnknownElementError
 from eqpot.graph import AtomGraph, edge_vectors
 from eqpot.network.fibre_bundle import FibreBundleNetwork
+from eqpot.network.ponita import PonitaNetwork
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -34,7 +37,9 @@ class Potential(nn.Module):
     reference_energies: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, network: FibreBundleNetwork, elements: list[int], reference_energies: torch.Tensor, scale: float) -> None:
+    def __init__(
+        self, network: FibreBundleNetwork | PonitaNetwork, elements: list[int], reference_energies: torch.Tensor, scale: float
+    ) -> None:
         """elements: atomic numbers [n_elements] in the order of the network's species; reference_energies [n_elements] in eV.
 
         scale: eV per unit of the network's output. Raises ConfigError when the lengths differ.
@@ -47,7 +52,8 @@ class Potential(nn.Module):
             )
         self.network = network
         self.elements = list(elements)
-        self.cutoff = float(network.config.cutoff)
+        # Without a cutoff every atom is everyone's neighbour; `neighbor_list` takes infinity for that.
+        self.cutoff = math.inf if network.config.cutoff is None else float(network.config.cutoff)
         species = torch.full([MAX_ATOMIC_NUMBER + 1], -1, dtype=torch.int64)
         species[torch.tensor(self.elements)] = torch.arange(len(self.elements))
         self.register_buffer("species_of_number", species, persistent=False)

@@ -141,7 +141,7 @@ class ReferenceNetwork(nn.Module):
         the sum over neighbours m and the convolution's output y, all of the old weights. Inputs as in `outputs`; returns scalar_out,
         of the old weights too.
         """
-        handles = [layer.conv.register_forward_hook(_rescale) for layer in self.interaction_layers]  # type: ignore[union-attr, arg-type]
+        handles = [layer.conv.register_forward_hook(_rescale) for layer in self.interaction_layers]  # type: ignore[union-attr]
         try:
             return self.outputs(numbers, positions, node_features, edge_index, input_vectors, batch)["scalar_out"]
         finally:
@@ -361,6 +361,6 @@ def _rescale(convolution: nn.Module, arguments: tuple[torch.Tensor, ...], output
     features, kernel_basis, _, source, target = arguments
     with torch.no_grad():
         messages = convolution.messages(features, kernel_basis, source, target)  # type: ignore[operator]
-        convolution.kernel.weight *= features.std() / messages.std()  # type: ignore[union-attr, operator]
+        convolution.kernel.weight *= features.std() / messages.std()  # type: ignore[union-attr]
         if convolution.fiber_kernel is not None:
             convolution.fiber_kernel.weight *= messages.std() / (output - convolution.bias).std()  # type: ignore[union-attr, operator]

@@ -22,7 +22,7 @@ class PolynomialFeatures(nn.Module):
         """[..., k] -> [..., k + k^2 + ... + k^degree]."""
         powers = [values]
         for _ in range(1, self.degree):
-            powers.append((powers[-1].unsqueeze(-1) * values.unsqueeze(-2)).flatten(-2))  # noqa: PERF401 (a power needs the last)
+            powers.append((powers[-1].unsqueeze(-1) * values.unsqueeze(-2)).flatten(-2))
         return torch.cat(powers, dim=-1)
 
 
@@ -40,8 +40,9 @@ class PolynomialWindow(nn.Module):
 
     def __init__(self, radius: float) -> None:
         super().__init__()
-        self.register_buffer("p", torch.tensor(6.0))
-        self.register_buffer("r_max", torch.tensor(radius))
+        # float64, so that a network made for float64 has the radius to all its digits.
+        self.register_buffer("p", torch.tensor(6.0, dtype=torch.float64))
+        self.register_buffer("r_max", torch.tensor(radius, dtype=torch.float64))
 
     def forward(self, lengths: torch.Tensor) -> torch.Tensor:
         u, p = lengths / self.r_max, self.p
