@@ -55,6 +55,17 @@ def test_calibration_is_that_of_the_official_code():
         np.testing.assert_allclose(network.state_dict()[name], value, rtol=0, atol=1e-10, err_msg=name)
 
 
+@pytest.mark.parametrize("config", GEOMETRIES.values(), ids=GEOMETRIES)
+def test_calibration_gives_a_convolution_the_spread_of_its_input(config):
+    """Unlike fresh weights, these have a bias, which must not count."""
+    network, arguments = load_reference(random_weights(config), config), molecule_inputs(ethanol())
+    network.calibrate(*arguments)
+    result = network.outputs(*arguments)
+    bias = network.state_dict()["interaction_layers.0.conv.bias"]
+    assert bias.abs().min() > 0
+    assert float((result["mid_layer0_conv"] - bias).std()) == pytest.approx(float(result["mid_embed"].std()), rel=1e-10)
+
+
 def test_outputs_of_a_batch_are_those_of_its_structures():
     network = load_reference(golden("A_small_weights"), golden_config("A_small"))
     water, alcohol = golden("A_small_water"), golden("A_small_ethanol")
