@@ -14,6 +14,7 @@ from eqpot.convert import convert_ponita
 from eqpot.errors import ConfigError, ModelFileError, NeighborError, UnknownElementError
 from eqpot.export.torchscript import export_torchscript
 from eqpot.model_file import read_header
+from eqpot.neighbors import build_graph
 from eqpot.network.reference import load_reference
 from helpers import crystal, ethanol
 from reference_helpers import BUNDLE, GEOMETRIES, GOLDEN, golden, molecule_inputs, random_weights
@@ -147,3 +148,13 @@ def test_a_damaged_file_is_refused(tmp_path, change):
         match={"features": "input features", "weight": "does not hold", "header": "num_ori", "cutoff": "cutoff is 5.0"}[change],
     ):
         load_potential(path)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_the_hessian_is_finite(tmp_path, geometry):
+    """Self edges and nodes that look along their own edge have a length of zero, whose second derivative must not be NaN."""
+    potential = load_potential(convert_random(GEOMETRIES[geometry], tmp_path))
+    graph = build_graph(ethanol(), potential.cutoff)
+    positions = graph.positions.requires_grad_()
+    forces = potential(positions, *graph.tensors()[1:], create_graph=True)["forces"]
+    assert torch.isfinite(torch.autograd.grad(forces[0, 0], positions)[0]).all()
