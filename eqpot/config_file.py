@@ -27,7 +27,7 @@ def load_config(model: type[Model], path: str | Path, overrides: Sequence[str] =
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(model, error)}.") from error
+        raise ConfigError(f"{path}: {explain(model, error)}.") from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -64,7 +64,8 @@ def _assign(values: dict[str, Any], keys: list[str], value: Any) -> None:
     values[keys[-1]] = value
 
 
-def _explain(model: type[BaseModel], error: ValidationError) -> str:
+def explain(model: type[BaseModel], error: ValidationError) -> str:
+    """Return what is wrong with the values, key by key, as the inside of one sentence."""
     messages = []
     for problem in error.errors():
         location = [str(part) for part in problem["loc"]]

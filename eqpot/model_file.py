@@ -12,17 +12,27 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from eqpot.config_file import explain
 from eqpot.elements import numbers_of, symbols_of
 from eqpot.errors import ConfigError, ModelFileError
 from eqpot.files import write_atomically
+from eqpot.network.base import Network
 from eqpot.network.build import build_network
 from eqpot.network.config import NetworkConfig
 from eqpot.network.orientations import design_residual, required_degree
+from eqpot.network.ponita import PonitaNetwork
+from eqpot.network.reference_config import ReferenceConfig
 from eqpot.potential import DTYPES, Potential, check_device
 
 FORMAT_VERSION = 2
 _HEADER_KEY = "eqpot"
 _UNITS = {"energy": "eV", "length": "angstrom"}
+_CONFIGS: dict[str, type[NetworkConfig | ReferenceConfig]] = {
+    "fibre_bundle": NetworkConfig,
+    "point_cloud": NetworkConfig,
+    "position": NetworkConfig,
+    "ponita": ReferenceConfig,
+}
 
 
 class ModelHeader(BaseModel):
@@ -31,12 +41,12 @@ class ModelHeader(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     format_version: int = Field(ge=1)
-    architecture: Literal["fibre_bundle", "point_cloud", "position"]
-    network: NetworkConfig
+    architecture: Literal["fibre_bundle", "point_cloud", "position", "ponita"]
+    network: NetworkConfig | ReferenceConfig
     average_neighbors: float = Field(gt=0)
     elements: list[str] = Field(min_length=1)
     scale: float = Field(gt=0)
-    cutoff: float
+    cutoff: float | None
     units: dict[str, str]
     dtype: Literal["float32", "float64"]
     versions: dict[str, str]
@@ -44,18 +54,23 @@ class ModelHeader(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _migrate(cls, values: Any) -> Any:
-        """Say what format 1 left unsaid: it had one geometry and one block, whatever today's defaults are."""
-        if isinstance(values, dict) and values.get("format_version") == 1 and isinstance(values.get("network"), dict):
-            return {**values, "network": {"geometry": "fibre_bundle", "block": "exact", **values["network"]}}
-        return values
+    def _read_network(cls, values: Any) -> Any:
+        config = _CONFIGS.get(str(values.get("architecture"))) if isinstance(values, dict) else None
+        if config is None or not isinstance(values.get("network"), dict):
+            return values
+        # Format 1 had one geometry and one block, whatever today's defaults are.
+        unsaid = {"geometry": "fibre_bundle", "block": "exact"} if values.get("format_version") == 1 else {}
+        try:
+            return {**values, "network": config.model_validate({**unsaid, **values["network"]})}
+        except ValidationError as error:
+            raise ValueError(f"network: {explain(config, error)}") from error
 
     @model_validator(mode="after")
     def _check(self) -> "ModelHeader":
         strangers = [symbol for symbol in self.elements if symbol not in chemical_symbols[1:]]
         if strangers or len(set(self.elements)) < len(self.elements):
             raise ValueError(f"the elements {', '.join(self.elements)} are not distinct elements")
-        if self.architecture != self.network.geometry:
+        if isinstance(self.network, NetworkConfig) and self.architecture != self.network.geometry:
             raise ValueError(f"the architecture is {self.architecture} and the geometry of the network {self.network.geometry}")
         if self.cutoff != self.network.cutoff:
             raise ValueError(f"the cutoff is {self.cutoff} and that of the network {self.network.cutoff}")
@@ -72,12 +87,12 @@ def save_potential(potential: Potential, path: str | Path, training: dict[str, A
     network = potential.network
     header = ModelHeader(
         format_version=FORMAT_VERSION,
-        architecture=network.config.geometry,
+        architecture=network.architecture,
         network=network.config,
         average_neighbors=network.average_neighbors,
         elements=symbols_of(potential.elements),
         scale=float(potential.scale),
-        cutoff=potential.cutoff,
+        cutoff=network.config.cutoff,
         units=_UNITS,
         dtype="float32" if potential.dtype == torch.float32 else "float64",
         versions={"eqpot": version("eqpot"), "torch": version("torch"), "python": platform.python_version()},
@@ -111,7 +126,7 @@ def load_potential(path: str | Path, device: str = "cpu", dtype: str | None = No
     try:
         _check_tensors(header, tensors)
         orientations, references = tensors.pop("orientations", None), tensors.pop("reference_energies")
-        network = build_network(header.network, len(header.elements), header.average_neighbors, orientations)
+        network = _build_network(header, tensors, orientations)
         potential = Potential(network, numbers_of(header.elements), references, header.scale)
         potential.to(dtype=DTYPES[dtype or header.dtype])
         network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in tensors.items()})
@@ -122,6 +137,16 @@ def load_potential(path: str | Path, device: str = "cpu", dtype: str | None = No
     return potential
 
 
+def _build_network(header: ModelHeader, tensors: dict[str, torch.Tensor], orientations: torch.Tensor | None) -> Network:
+    """Return the network of the header without its weights; ValueError where the tensors belong to another."""
+    if isinstance(header.network, NetworkConfig):
+        return build_network(header.network, len(header.elements), header.average_neighbors, orientations)
+    network = PonitaNetwork(header.network, numbers_of(header.elements))
+    if not torch.equal(tensors["network.embedding.weight"].double(), network.embedding.weight.double()):
+        raise ValueError("the input features are not those of the elements")
+    return network
+
+
 def _check_tensors(header: ModelHeader, tensors: dict[str, torch.Tensor]) -> None:
     """Raise ValueError for tensors that would load and give wrong numbers."""
     network = header.network
@@ -130,7 +155,7 @@ def _check_tensors(header: ModelHeader, tensors: dict[str, torch.Tensor]) -> Non
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} is not finite")
-    if network.geometry != "fibre_bundle":
+    if not isinstance(network, NetworkConfig) or network.geometry != "fibre_bundle":
         return
     if tensors["orientations"].shape != (network.n_orientations, 3) or tensors["orientations"].dtype != torch.float64:
         raise ValueError("the orientations are not [n_orientations, 3] in float64")

@@ -1,5 +1,7 @@
 """`Potential`: a network with elements, reference energies, scale and cutoff; energies, forces and stress in eV and Å."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -71,7 +73,8 @@ class Potential(nn.Module):
         self.network = network
         self.fused: FusedFibreBundle | None = None
         self.elements = list(elements)
-        self.cutoff = float(network.config.cutoff)
+        # Without a cutoff every atom is everyone's neighbour; `neighbor_list` takes infinity for that.
+        self.cutoff = math.inf if network.config.cutoff is None else float(network.config.cutoff)
         species = torch.full([MAX_ATOMIC_NUMBER + 1], -1, dtype=torch.int64)
         species[torch.tensor(self.elements)] = torch.arange(len(self.elements))
         self.register_buffer("species_of_number", species, persistent=False)

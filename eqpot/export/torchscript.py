@@ -25,7 +25,8 @@ class ExportedPotential(nn.Module):
 
     positions [n_atoms, 3] float64 Å, numbers [n_atoms] int64, cell [3, 3] float64 Å (zeros for a molecule), edge_index [2, n_edges] int64
     (row 0 source j, row 1 target i), shifts [n_edges, 3] int64, with r = x_j + shifts @ cell - x_i for every pair within the
-    attribute `cutoff` (Å). Returns energy [] eV, forces [n_atoms, 3] eV/Å, stress [3, 3] eV/Å^3 (tension positive), float64.
+    attribute `cutoff` (Å; infinite for a potential without one). Returns energy [] eV, forces [n_atoms, 3] eV/Å, stress [3, 3] eV/Å^3
+    (tension positive), float64.
     """
 
     def __init__(self, potential: Potential) -> None:
@@ -65,18 +66,21 @@ def export_torchscript(potential: Potential, path: str | Path) -> float:
 
 
 def check_structures(potential: Potential) -> list[Atoms]:
-    """Return fixed structures of the potential's elements: a cluster, a triclinic crystal, a slab, and a single atom."""
+    """Return fixed structures of the potential's elements: a cluster, a single atom, and, with a cutoff, a triclinic crystal and a slab."""
     random = np.random.default_rng(0)
-    spacing = 0.4 * potential.cutoff
+    open_only = potential.cutoff == np.inf
+    spacing = 2.0 if open_only else 0.4 * potential.cutoff
     grid = np.stack(np.meshgrid(*[np.arange(3)] * 3), axis=-1).reshape(-1, 3) * spacing
     positions = grid + random.uniform(-0.1, 0.1, grid.shape) * spacing
     numbers = random.choice(potential.elements, len(grid))
     cell = 3 * spacing * np.array([[1.0, 0.0, 0.0], [0.2, 1.0, 0.0], [-0.1, 0.3, 1.1]])
+    molecules = [Atoms(numbers, positions), Atoms(numbers[:1], positions[:1])]
+    if open_only:
+        return molecules
     return [
-        Atoms(numbers, positions),
+        *molecules,
         Atoms(numbers, positions, cell=cell, pbc=True),
         Atoms(numbers, positions, cell=cell, pbc=[True, True, False]),
-        Atoms(numbers[:1], positions[:1]),
     ]
 
 

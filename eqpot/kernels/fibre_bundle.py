@@ -5,6 +5,7 @@ import ctypes
 import math
 import threading
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,11 +25,11 @@ _MATRICES = (
 
 
 class _Block(ctypes.Structure):
-    _fields_ = [*((name, _Pointer) for name in _MATRICES), ("energy_bias", ctypes.c_double)]  # noqa: RUF012 (the contract of ctypes)
+    _fields_ = [*((name, _Pointer) for name in _MATRICES), ("energy_bias", ctypes.c_double)]
 
 
 class _Model(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         *((name, ctypes.c_int64) for name in ("n_blocks", "n_species")),
         *((name, ctypes.c_double) for name in ("cutoff", "inverse_spacing")),
         *((name, _Pointer) for name in ("orientations", "synthesis", "harmonic_norms", "embedding", "tables")),
@@ -37,7 +38,7 @@ class _Model(ctypes.Structure):
 
 
 class _System(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         *((name, ctypes.c_int64) for name in ("n_atoms", "n_edges", "n_threads", "want_gradient")),
         *((name, _Pointer) for name in ("species", "vectors", "source", "target", "in_row", "out_row", "out_edge")),
         *((name, _Pointer) for name in ("energies", "gradient", "messages", "scalars", "joined", "features", "values", "pull")),
@@ -86,7 +87,8 @@ class FusedFibreBundle:
 
     def _pack(self, n_species: int) -> _Model:
         network = self.network
-        products = [network.lift_product, *(block.product for block in network.blocks)]
+        blocks: list[Any] = list(network.blocks)
+        products: list[Any] = [network.lift_product, *(block.product for block in blocks)]
         model = _Model(
             n_blocks=len(products),
             n_species=n_species,
@@ -103,7 +105,7 @@ class FusedFibreBundle:
             if not product.is_last:
                 fibre["update"] = product.update.weight
             if number:
-                block = network.blocks[number - 1]
+                block = blocks[number - 1]
                 fibre |= {"message_mixing": block.message_mixing.weight, "self_mixing": block.self_mixing.weight}
             hidden, energy = product.readout[0], product.readout[2]
             matrices = fibre | {"gates": product.gates.weight.T, "readout": hidden.weight.T}
@@ -123,8 +125,8 @@ class FusedFibreBundle:
         lift = network.lift
         radial = lift.radial(hidden).view(-1, lift.n_degrees, lift.n_channels) * network.embedding.weight[source] * lift.norm
         samples = [torch.einsum("rlc,lcd->rld", radial, network.lift_mixing.weight)]
-        for block in network.blocks:
-            convolution = block.convolution
+        blocks: list[Any] = list(network.blocks)
+        for convolution in (block.convolution for block in blocks):
             norms = torch.sqrt(2 * torch.arange(convolution.n_degrees, dtype=torch.float64) + 1) * convolution.norm
             samples.append(convolution.radial(hidden).view(-1, convolution.n_degrees, convolution.n_channels) * norms.view(-1, 1))
         n_species = self._model.n_species

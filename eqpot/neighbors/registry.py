@@ -26,20 +26,25 @@ def neighbor_list(atoms: Atoms, cutoff: float, builder: str = "auto") -> tuple[n
 
     Returns `edge_index` [2, n_edges] (row 0 the source j, row 1 the target i) and integer `shifts` [n_edges, 3], with
     r = x_j + shifts @ cell - x_i; no self pair at zero shift, every pair in both directions, sorted by target.
-    Any cell, any pbc mask, atoms anywhere; `atoms` is not changed.
+    Any cell, any pbc mask, atoms anywhere; `atoms` is not changed. An infinite cutoff gives all pairs of an open structure.
 
     Raises NeighborError for positions that are not finite, a periodic direction without length or a periodic cell without
-    volume, and atoms that lie on top of each other; ConfigError for an unknown builder or a cutoff that is not positive.
+    volume, atoms that lie on top of each other, and a periodic structure with an infinite cutoff; ConfigError for an unknown
+    builder or a cutoff that is not positive.
     """
     name = DEFAULT_BUILDER if builder == "auto" else builder
     if name not in BUILDERS:
         raise ConfigError(f"Neighbour-list builder {builder!r} is unknown; use one of auto, {', '.join(BUILDERS)}.")
-    if not 0 < cutoff < np.inf:
-        raise ConfigError(f"The cutoff is {cutoff} Å; it must be positive and finite.")
+    if not cutoff > 0:
+        raise ConfigError(f"The cutoff is {cutoff} Å; it must be positive.")
     positions = np.array(atoms.positions, dtype=float)
     pbc = np.array(atoms.pbc, dtype=bool)
     _check_finite(positions, "positions")
     _check_finite(atoms.cell.array, "lattice vectors")
+    if cutoff == np.inf:
+        edge_index, shifts = _all_pairs(len(positions), pbc)
+        _check_distances(positions, np.zeros((3, 3)), edge_index, shifts)
+        return edge_index, shifts
     cell, packed = _close_open_directions(np.array(atoms.cell.array, dtype=float), pbc, positions, cutoff)
     try:
         edge_index, shifts = BUILDERS[name](packed, cell, pbc, cutoff)
@@ -64,6 +69,16 @@ def build_graph(atoms: Atoms, cutoff: float, builder: str = "auto") -> AtomGraph
         shifts=torch.from_numpy(shifts),
         batch=torch.zeros(len(atoms), dtype=torch.int64),
     )
+
+
+def _all_pairs(n_atoms: int, pbc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if pbc.any():
+        raise NeighborError(
+            "The potential has no cutoff, so an atom of a periodic structure would have endless neighbours; use a potential with a "
+            "cutoff, or set pbc to False for a molecule."
+        )
+    target, source = np.nonzero(~np.eye(n_atoms, dtype=bool))
+    return np.stack([source, target]), np.zeros((len(source), 3), dtype=np.int64)
 
 
 def _check_finite(values: np.ndarray, what: str) -> None:

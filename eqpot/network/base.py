@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from eqpot.network.config import NetworkConfig
+from eqpot.network.reference_config import ReferenceConfig
 
 
 class Network(nn.Module):
@@ -13,12 +14,18 @@ class Network(nn.Module):
     [n_atoms]; it must be invariant under translations and permutations, extensive, and smooth where an edge reaches the cutoff.
     """
 
-    def __init__(self, config: NetworkConfig, n_elements: int, average_neighbors: float) -> None:
+    def __init__(self, config: NetworkConfig | ReferenceConfig, n_elements: int, average_neighbors: float, n_channels: int) -> None:
+        """n_channels: numbers that stand for an element."""
         super().__init__()
         self.config = config
         self.n_elements = n_elements
         self.average_neighbors = average_neighbors
-        self.embedding = nn.Embedding(n_elements, config.n_channels)
+        self.embedding = nn.Embedding(n_elements, n_channels)
+
+    @property
+    def architecture(self) -> str:
+        """The name of the network's class in model files."""
+        return self.config.geometry if isinstance(self.config, NetworkConfig) else "ponita"
 
     @property
     def dtype(self) -> torch.dtype:

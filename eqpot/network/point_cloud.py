@@ -87,7 +87,7 @@ class PointCloudNetwork(Network):
     """
 
     def __init__(self, config: NetworkConfig, n_elements: int, average_neighbors: float) -> None:
-        super().__init__(config, n_elements, average_neighbors)
+        super().__init__(config, n_elements, average_neighbors, config.n_channels)
         degree, channels, width = config.kernel_degree, config.n_channels, config.radial_width
         self.kernel_degree = degree
         self.radial = RadialNetwork(n_elements, config.n_bessel, width, config.cutoff)

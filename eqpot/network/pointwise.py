@@ -85,7 +85,7 @@ class PointwiseNetwork(Network):
 
     def __init__(self, config: NetworkConfig, n_elements: int, average_neighbors: float, orientations: torch.Tensor | None = None) -> None:
         """`orientations` [n_orientations, 3], float64, are those stored with trained weights; by default the known design."""
-        super().__init__(config, n_elements, average_neighbors)
+        super().__init__(config, n_elements, average_neighbors, config.n_channels)
         degree, channels, width = config.feature_degree, config.n_channels, config.radial_width
         self.feature_degree = degree
         self.kernel_degree = config.kernel_degree

@@ -40,7 +40,7 @@ class PositionNetwork(Network):
     """
 
     def __init__(self, config: NetworkConfig, n_elements: int, average_neighbors: float) -> None:
-        super().__init__(config, n_elements, average_neighbors)
+        super().__init__(config, n_elements, average_neighbors, config.n_channels)
         self.radial = RadialNetwork(n_elements, config.n_bessel, config.radial_width, config.cutoff)
         self.blocks = nn.ModuleList(
             PositionBlock(config.n_channels, config.radial_width, config.widening, average_neighbors) for _ in range(config.n_blocks)

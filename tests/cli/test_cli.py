@@ -9,7 +9,9 @@ import pytest
 import yaml
 from ase import Atoms
 
+from eqpot.model_file import read_header
 from helpers import ETHANOL, SILICON, ethanol
+from reference_helpers import GOLDEN
 
 CONFIG = {
     "data": {"train": str(ETHANOL), "n_train": 10, "n_valid": 5, "reference_energies": "mean"},
@@ -40,7 +42,7 @@ def test_help_answers_without_torch(tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert result.returncode == 0, result.stderr
-    for name in ("train", "evaluate", "md", "export"):
+    for name in ("train", "evaluate", "md", "export", "convert"):
         assert name in result.stdout
 
 
@@ -82,6 +84,17 @@ def test_fit_evaluate_run_export(tmp_path):
     again = ("md", "--potential", model, "--structure", "start.xyz", "--steps", "1", "--output", "md")
     assert_one_sentence(eqpot(*again, cwd=tmp_path), "md exists")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_convert_an_official_checkpoint(tmp_path):
+    files = [GOLDEN / f"A_small_{name}" for name in ("weights.npz", "config.json")]
+    made = eqpot("convert", "ponita", *files, "-o", "p.safetensors", "--scale", "0.1", "--shift", "-2", "--elements", "H,C,O", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "elements H, C, O; no cutoff" in made.stdout.replace("\n", " ")
+    header = read_header(tmp_path / "p.safetensors")
+    assert (header.scale, header.elements) == (0.1, ["H", "C", "O"])
+    assert_one_sentence(eqpot("convert", "ponita", *files, "-o", "p.safetensors", cwd=tmp_path), "p.safetensors exists")
+    assert_one_sentence(eqpot("convert", "foo", *files, "-o", "q.safetensors", cwd=tmp_path), "'foo'", "ponita")
 
 
 @pytest.fixture
