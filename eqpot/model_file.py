@@ -19,8 +19,10 @@ from eqpot.files import write_atomically
 from eqpot.network.base import Network
 from eqpot.network.build import build_network
 from eqpot.network.config import NetworkConfig
+from eqpot.network.fibre_bundle import FibreBundleNetwork
 from eqpot.network.orientations import design_residual, required_degree
 from eqpot.network.ponita import PonitaNetwork
+from eqpot.network.radial_table import tabulate
 from eqpot.network.reference_config import ReferenceConfig
 from eqpot.potential import DTYPES, Potential, check_device
 
@@ -33,6 +35,15 @@ _CONFIGS: dict[str, type[NetworkConfig | ReferenceConfig]] = {
     "position": NetworkConfig,
     "ponita": ReferenceConfig,
 }
+
+
+class RadialTable(BaseModel):
+    """Radial functions that are tables, and how far they are from the network they were made of (see `eqpot.compress`)."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    n_intervals: int = Field(ge=1)
+    deviations: dict[str, float]
 
 
 class ModelHeader(BaseModel):
@@ -51,6 +62,7 @@ class ModelHeader(BaseModel):
     dtype: Literal["float32", "float64"]
     versions: dict[str, str]
     training: dict[str, Any]
+    radial_table: RadialTable | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -79,10 +91,13 @@ class ModelHeader(BaseModel):
         return self
 
 
-def save_potential(potential: Potential, path: str | Path, training: dict[str, Any] | None = None) -> None:
+def save_potential(
+    potential: Potential, path: str | Path, training: dict[str, Any] | None = None, radial_table: RadialTable | None = None
+) -> None:
     """Write a potential to `path`, atomically: an interrupted call leaves an earlier file as it was.
 
-    training: what made the weights, such as {"data_sha256": ..., "frames": ...}; anything JSON can hold.
+    training: what made the weights, such as {"data_sha256": ..., "frames": ...}; anything JSON can hold. radial_table: of a potential
+    whose radial functions are tables.
     """
     network = potential.network
     header = ModelHeader(
@@ -97,6 +112,7 @@ def save_potential(potential: Potential, path: str | Path, training: dict[str, A
         dtype="float32" if potential.dtype == torch.float32 else "float64",
         versions={"eqpot": version("eqpot"), "torch": version("torch"), "python": platform.python_version()},
         training=training or {},
+        radial_table=radial_table,
     )
     tensors = {f"network.{name}": tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     orientations = network.stored_orientations()
@@ -140,11 +156,16 @@ def load_potential(path: str | Path, device: str = "cpu", dtype: str | None = No
 def _build_network(header: ModelHeader, tensors: dict[str, torch.Tensor], orientations: torch.Tensor | None) -> Network:
     """Return the network of the header without its weights; ValueError where the tensors belong to another."""
     if isinstance(header.network, NetworkConfig):
-        return build_network(header.network, len(header.elements), header.average_neighbors, orientations)
-    network = PonitaNetwork(header.network, numbers_of(header.elements))
-    if not torch.equal(tensors["network.embedding.weight"].double(), network.embedding.weight.double()):
+        network = build_network(header.network, len(header.elements), header.average_neighbors, orientations)
+        if header.radial_table is None:
+            return network
+        if not isinstance(network, FibreBundleNetwork):
+            raise ConfigError("radial tables belong to the exact fibre bundle")
+        return tabulate(network, header.radial_table.n_intervals, fill=False)
+    ponita = PonitaNetwork(header.network, numbers_of(header.elements))
+    if not torch.equal(tensors["network.embedding.weight"].double(), ponita.embedding.weight.double()):
         raise ValueError("the input features are not those of the elements")
-    return network
+    return ponita
 
 
 def _check_tensors(header: ModelHeader, tensors: dict[str, torch.Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 import typer
 
+from eqpot.cli.compress import compress
 from eqpot.cli.convert import convert
 from eqpot.cli.evaluate import evaluate
 from eqpot.cli.export import export
@@ -10,12 +11,12 @@ from eqpot.cli.train import train
 
 app = typer.Typer(
     name="eqpot",
-    help="Interatomic potentials on position-orientation space: fit, evaluate, run, export, convert.",
+    help="Interatomic potentials on position-orientation space: fit, evaluate, run, export, compress, convert.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for function in (train, evaluate, md, export, convert):
+for function in (train, evaluate, md, export, compress, convert):
     app.command()(function)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from eqpot.kernels.compiler import CompilationError, compile_library
 from eqpot.network.fibre_bundle import FibreBundleNetwork
-from eqpot.network.radial_table import sample_points, spline_coefficients
+from eqpot.network.radial_table import TabulatedRadial, intervals_of, radial_coefficients
 
 _MAX_BLOCKS = 8
 _SPACING = {torch.float32: 0.0125, torch.float64: 0.004}
@@ -71,7 +71,8 @@ class FusedFibreBundle:
         self._library.scratch_size.restype = ctypes.c_int64
         self.dtype = dtype
         self.network = copy.deepcopy(network).double().cpu().requires_grad_(False)
-        self._n_intervals = math.ceil(config.cutoff / _SPACING[dtype])
+        radial = network.radial
+        self._n_intervals = radial.n_intervals if isinstance(radial, TabulatedRadial) else intervals_of(config.cutoff, _SPACING[dtype])
         self._keep: list[torch.Tensor] = []
         self._workspace: dict[str, torch.Tensor] = {}
         self._lock = threading.Lock()
@@ -120,18 +121,21 @@ class FusedFibreBundle:
     def _tabulate(self, target: int, source: int) -> None:
         """Make the tables of the edges from one species to another."""
         network = self.network
-        lengths = sample_points(network.config.cutoff / self._n_intervals, self._n_intervals)
-        hidden = network.radial.unwindowed(lengths, torch.full((len(lengths),), source), torch.full((len(lengths),), target))
-        lift = network.lift
-        radial = lift.radial(hidden).view(-1, lift.n_degrees, lift.n_channels) * network.embedding.weight[source] * lift.norm
-        samples = [torch.einsum("rlc,lcd->rld", radial, network.lift_mixing.weight)]
+        functions = [
+            values.view(len(values), -1, network.config.n_channels)
+            for values in radial_coefficients(network, target, source, self._n_intervals)
+        ]
+        # What is linear in the radial functions goes into the tables: the source's element, the mixing of the lift, norms.
+        tables = [
+            torch.einsum("rlc,lcd->rld", functions[0] * network.embedding.weight[source], network.lift_mixing.weight) * network.lift.norm
+        ]
         blocks: list[Any] = list(network.blocks)
-        for convolution in (block.convolution for block in blocks):
-            norms = torch.sqrt(2 * torch.arange(convolution.n_degrees, dtype=torch.float64) + 1) * convolution.norm
-            samples.append(convolution.radial(hidden).view(-1, convolution.n_degrees, convolution.n_channels) * norms.view(-1, 1))
+        for block, values in zip(blocks, functions[1:], strict=True):
+            norms = torch.sqrt(2 * torch.arange(values.shape[1], dtype=torch.float64) + 1) * block.convolution.norm
+            tables.append(values * norms.view(-1, 1))
         n_species = self._model.n_species
-        for number, values in enumerate(samples):
-            self._tables[(number * n_species + target) * n_species + source] = self._hold(spline_coefficients(values))
+        for number, table in enumerate(tables):
+            self._tables[(number * n_species + target) * n_species + source] = self._hold(table)
 
     def _space(self, name: str, size: int, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Return at least `size` numbers that are kept from call to call: fresh memory would cost page faults at every step."""

@@ -14,6 +14,8 @@ class Network(nn.Module):
     [n_atoms]; it must be invariant under translations and permutations, extensive, and smooth where an edge reaches the cutoff.
     """
 
+    __jit_unused_properties__ = ["architecture"]  # noqa: RUF012 (torch.jit.script reads it)
+
     def __init__(self, config: NetworkConfig | ReferenceConfig, n_elements: int, average_neighbors: float, n_channels: int) -> None:
         """n_channels: numbers that stand for an element."""
         super().__init__()

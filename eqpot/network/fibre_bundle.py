@@ -31,7 +31,7 @@ class FibreBundleNetwork(Network):
         self.feature_degree = degree
         self.kernel_degree = config.kernel_degree
         self.grid = OrientationGrid(spherical_design(config.n_orientations) if orientations is None else orientations, degree)
-        self.radial = RadialNetwork(n_elements, config.n_bessel, width, config.cutoff)
+        self.radial: nn.Module = RadialNetwork(n_elements, config.n_bessel, width, config.cutoff)
         self.lift = LiftConvolution(degree, channels, width, average_neighbors)
         self.lift_mixing = FibreLinear(degree, channels, channels)
         self.lift_product = ProductBlock(self.grid, degree, channels, is_last=config.n_blocks == 1)

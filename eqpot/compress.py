@@ -1,0 +1,81 @@
+"""Compression: radial functions as tables, their deviation measured and kept with the model file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from eqpot.errors import ConfigError
+from eqpot.graph import AtomGraph
+from eqpot.model_file import RadialTable, load_potential, read_header, save_potential
+from eqpot.network.fibre_bundle import FibreBundleNetwork
+from eqpot.network.radial_table import intervals_of, tabulate
+from eqpot.potential import Potential
+
+DEFAULT_SPACING = 0.02
+
+
+def compress(path: str | Path, output: str | Path, graphs: Sequence[AtomGraph], spacing: float = DEFAULT_SPACING) -> RadialTable:
+    """Write the potential at `path` with tables in place of its radial functions to `output`, and return what they are.
+
+    spacing: Å between the knots. graphs: structures on which the deviation is measured, in float64, the tables in the dtype of
+    the file. The deviations, all maxima: `radial`, of the functions from 0 to the cutoff for all pairs of elements, and
+    `radial_slope`, of their derivatives, both over the largest value; `energy_mev_per_atom` and `force_mev_per_ang` on the graphs.
+
+    Raises ConfigError for a spacing that is not between 0 and a tenth of the cutoff, no structures, or a potential that has no
+    radial functions to tabulate.
+    """
+    exact = load_potential(path, dtype="float64")
+    header = read_header(path)
+    network = exact.network
+    if not isinstance(network, FibreBundleNetwork):
+        raise ConfigError(f"The potential {path} is no exact fibre bundle; only that has radial functions that can be tabulated.")
+    if not 0 < spacing <= network.config.cutoff / 10:
+        raise ConfigError(f"The spacing is {spacing} Å; it must be positive and at most a tenth of the cutoff ({network.config.cutoff} Å).")
+    if not graphs:
+        raise ConfigError("There is no structure to measure the deviation on; give at least one.")
+    n_intervals = intervals_of(network.config.cutoff, spacing)
+    rounded = tabulate(network, n_intervals).to(getattr(torch, header.dtype))
+    compressed = Potential(rounded.double(), exact.elements, exact.reference_energies, float(exact.scale))
+    table = RadialTable(
+        n_intervals=n_intervals,
+        deviations=_radial_deviation(network, rounded, n_intervals) | _deviation_on(exact, compressed, graphs),
+    )
+    compressed.to(getattr(torch, header.dtype))
+    save_potential(compressed, output, header.training, table)
+    return table
+
+
+def _radial_deviation(exact: FibreBundleNetwork, tabulated: FibreBundleNetwork, n_intervals: int) -> dict[str, float]:
+    """Compare all radial functions ten times in every interval."""
+    cutoff = exact.config.cutoff
+    lengths = torch.arange(1, 10 * n_intervals, dtype=torch.float64) * (cutoff / (10 * n_intervals))
+    value = slope = largest_value = largest_slope = 0.0
+    for pair in range(exact.n_elements**2):
+        target, source = (torch.full_like(lengths, index, dtype=torch.int64) for index in divmod(pair, exact.n_elements))
+        functions: list[torch.Tensor] = []
+        for network in (exact, tabulated):
+            convolutions = [network.lift, *(block.get_submodule("convolution") for block in network.blocks)]
+
+            def all_functions(r: torch.Tensor, network=network, convolutions=convolutions):  # type: ignore[no-untyped-def]
+                hidden = network.radial(r, source, target)  # noqa: B023 (called within the loop)
+                return torch.cat([convolution.radial(hidden) for convolution in convolutions], dim=1)
+
+            # Every function depends on its own length alone, so one forward derivative is the derivative of all.
+            functions += torch.func.jvp(all_functions, (lengths,), (torch.ones_like(lengths),))
+        expected, expected_slope, found, found_slope = functions
+        value, slope = max(value, float((found - expected).abs().max())), max(slope, float((found_slope - expected_slope).abs().max()))
+        largest_value, largest_slope = (
+            max(largest_value, float(expected.abs().max())),
+            max(largest_slope, float(expected_slope.abs().max())),
+        )
+    return {"radial": value / largest_value, "radial_slope": slope / largest_slope}
+
+
+def _deviation_on(exact: Potential, compressed: Potential, graphs: Sequence[AtomGraph]) -> dict[str, float]:
+    energy = force = 0.0
+    for graph in graphs:
+        expected, found = exact(*graph.tensors()), compressed(*graph.tensors())
+        energy = max(energy, float((found["energies"] - expected["energies"]).sum().abs()) / max(graph.n_atoms, 1))
+        force = max(force, float((found["forces"] - expected["forces"]).abs().max()))
+    return {"energy_mev_per_atom": 1000 * energy, "force_mev_per_ang": 1000 * force}
