@@ -56,7 +56,7 @@ typedef struct {
     const int32_t *source, *target; /* [n_edges] */
     const int32_t *in_row, *out_row, *out_edge; /* edges of a target: in_row[i] ... in_row[i + 1]; of a source: through out_edge */
     double *energies; /* [n_atoms] */
-    real *gradient; /* [n_edges][3] */
+    real *gradient, *lift_gradient; /* [n_edges][3]: written by whoever has the edge's source, or its target, so that no two threads meet */
     real *messages; /* [n_blocks - 1][n_atoms][COEFFICIENTS][C], as they enter the product block */
     real *scalars; /* [n_blocks][n_atoms][C]: entering block b */
     real *joined; /* [n_blocks - 1][n_atoms][COEFFICIENTS][C]: features and scalars, then the gradient that block b + 1 gives them */
@@ -283,7 +283,7 @@ static void lift_backward(const Model *model, const System *system, int atom, co
             real p = lane_sum(angular_pull[n]);
             for (int d = 0; d < 3; d++) across[d] += p * slopes[n][d];
         }
-        add_gradient(&edge, lane_sum(along), across, system->gradient + 3 * (ptrdiff_t)e);
+        add_gradient(&edge, lane_sum(along), across, system->lift_gradient + 3 * (ptrdiff_t)e);
     }
 }
 
@@ -737,7 +737,7 @@ static void run(const Model *model, const System *system, Pass *pass, int block)
     for (int t = 1; t < started; t++) pthread_join(threads[t], NULL);
 }
 
-/* Fills energies and, where wanted, gradient (which must enter as zeros). */
+/* Fills energies and, where wanted, the two gradients (which must enter as zeros). */
 void evaluate(const Model *model, const System *system) {
     for (int b = 0; b < model->n_blocks; b++) run(model, system, forward_pass, b);
     if (!system->want_gradient) return;

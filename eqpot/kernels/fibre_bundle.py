@@ -41,7 +41,10 @@ class _System(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("n_atoms", "n_edges", "n_threads", "want_gradient")),
         *((name, _Pointer) for name in ("species", "vectors", "source", "target", "in_row", "out_row", "out_edge")),
-        *((name, _Pointer) for name in ("energies", "gradient", "messages", "scalars", "joined", "features", "values", "pull")),
+        *(
+            (name, _Pointer)
+            for name in ("energies", "gradient", "lift_gradient", "messages", "scalars", "joined", "features", "values", "pull")
+        ),
         *((name, _Pointer) for name in ("scalar_gradient", "feature_gradient", "scratch")),
     ]
 
@@ -170,7 +173,7 @@ class FusedFibreBundle:
         out_row, out_edge = torch.zeros(n_atoms + 1, dtype=torch.int32), torch.empty(n_edges, dtype=torch.int32)
         self._library.sort_by_source(*_arguments(n_atoms, n_edges, source, out_row, out_edge))
         energies = torch.zeros(n_atoms, dtype=torch.float64)
-        edge_gradient = torch.zeros((n_edges, 3), dtype=self.dtype)
+        edge_gradient = torch.zeros((2, n_edges, 3), dtype=self.dtype)
         n_threads = max(1, min(torch.get_num_threads(), n_atoms // 64))
         config = self.network.config
         flat, full = n_atoms * config.n_channels, n_atoms * config.n_channels * (config.feature_degree + 1) ** 2
@@ -200,10 +203,11 @@ class FusedFibreBundle:
             out_row=out_row.data_ptr(),
             out_edge=out_edge.data_ptr(),
             energies=energies.data_ptr(),
-            gradient=edge_gradient.data_ptr(),
+            gradient=edge_gradient[0].data_ptr(),
+            lift_gradient=edge_gradient[1].data_ptr(),
         )
         self._library.evaluate(ctypes.byref(self._model), ctypes.byref(system))
-        return energies, edge_gradient
+        return energies, edge_gradient.sum(dim=0)
 
 
 def _arguments(*values: int | torch.Tensor) -> list[ctypes.c_int64 | ctypes.c_void_p]:

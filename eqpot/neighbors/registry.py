@@ -17,6 +17,9 @@ Builder = Callable[[np.ndarray, np.ndarray, np.ndarray, float], tuple[np.ndarray
 BUILDERS: dict[str, Builder] = {"matscipy": matscipy, "brute_force": brute_force}
 DEFAULT_BUILDER = "matscipy"
 
+SMALL = 64
+"""Atoms up to which all distances of an open structure are cheaper than a cell list."""
+
 CLOSEST_DISTANCE = 0.1
 """Å. Atoms closer than this lie on top of each other: no chemistry has them, and a potential's forces diverge."""
 
@@ -41,10 +44,8 @@ def neighbor_list(atoms: Atoms, cutoff: float, builder: str = "auto") -> tuple[n
     pbc = np.array(atoms.pbc, dtype=bool)
     _check_finite(positions, "positions")
     _check_finite(atoms.cell.array, "lattice vectors")
-    if cutoff == np.inf:
-        edge_index, shifts = _all_pairs(len(positions), pbc)
-        _check_distances(positions, np.zeros((3, 3)), edge_index, shifts)
-        return edge_index, shifts
+    if cutoff == np.inf or (builder == "auto" and len(positions) <= SMALL and not pbc.any()):
+        return _open_pairs(positions, pbc, cutoff)
     cell, packed = _close_open_directions(np.array(atoms.cell.array, dtype=float), pbc, positions, cutoff)
     try:
         edge_index, shifts = BUILDERS[name](packed, cell, pbc, cutoff)
@@ -71,14 +72,20 @@ def build_graph(atoms: Atoms, cutoff: float, builder: str = "auto") -> AtomGraph
     )
 
 
-def _all_pairs(n_atoms: int, pbc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _open_pairs(positions: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs within the cutoff of an open structure, from the matrix of distances."""
     if pbc.any():
         raise NeighborError(
             "The potential has no cutoff, so an atom of a periodic structure would have endless neighbours; use a potential with a "
             "cutoff, or set pbc to False for a molecule."
         )
-    target, source = np.nonzero(~np.eye(n_atoms, dtype=bool))
-    return np.stack([source, target]), np.zeros((len(source), 3), dtype=np.int64)
+    squares = ((positions[:, None] - positions) ** 2).sum(axis=2)
+    np.fill_diagonal(squares, np.inf)
+    target, source = np.nonzero(squares < cutoff**2 if cutoff < np.inf else np.isfinite(squares))
+    edge_index, shifts = np.stack([source, target]), np.zeros((len(source), 3), dtype=np.int64)
+    if len(source) and squares.min() < CLOSEST_DISTANCE**2:
+        _check_distances(positions, np.zeros((3, 3)), edge_index, shifts)
+    return edge_index, shifts
 
 
 def _check_finite(values: np.ndarray, what: str) -> None:

@@ -133,7 +133,7 @@ def test_bad_structures_are_refused_in_one_sentence(atoms, message):
 @pytest.mark.parametrize("pbc", [False, [True, False, False], [True, True, False]])
 def test_a10_fragments_far_apart_cost_nothing(pbc):
     atoms = Atoms("H4", [[0, 0, 0], [0.5, 0, 0.9], [1e5, -1e7, 1e6], [1e5, -1e7, 1e6 + 1]], cell=[5, 5, 5], pbc=pbc)
-    edge_index, _ = neighbor_list(atoms, CUTOFF)
+    edge_index, _ = neighbor_list(atoms, CUTOFF, "matscipy")
     assert {tuple(sorted(edge)) for edge in edge_index.T.tolist()} - {(0, 0), (1, 1)} == {(0, 1), (2, 3)}
 
 
@@ -143,7 +143,7 @@ def test_a_builder_that_fails_is_one_sentence(monkeypatch):
 
     monkeypatch.setitem(BUILDERS, "matscipy", fail)
     with pytest.raises(NeighborError, match="1 atoms cannot be built .too much."):
-        neighbor_list(Atoms("H"), CUTOFF)
+        neighbor_list(Atoms("H"), CUTOFF, "matscipy")
 
 
 def test_bad_arguments_are_refused():

@@ -1,0 +1,178 @@
+"""The fused kernel is the network in another order: compared with float64 eager on every shape it is made for."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+from helpers import crystal, ethanol, random_potential
+
+from eqpot.graph import collate
+from eqpot.kernels import compiler, verify
+from eqpot.kernels.fibre_bundle import FusedFibreBundle
+from eqpot.kernels.verify import fused_network, largest_deviation
+from eqpot.model_file import load_potential, save_potential
+from eqpot.neighbors import build_graph
+from eqpot.network.config import NetworkConfig
+
+SHAPES = {
+    "default": {},
+    "one block": {"n_blocks": 1},
+    "three blocks": {"n_blocks": 3},
+    "four blocks": {"n_blocks": 4},
+    "12 points": {"n_orientations": 12, "feature_degree": 1, "kernel_degree": 2},
+    "48 points": {"n_orientations": 48, "feature_degree": 3, "kernel_degree": 3},
+    "48 channels": {"n_channels": 48},
+    "no angles": {"feature_degree": 0, "kernel_degree": 0},
+}
+
+
+def fused_potential(dtype=torch.float64, **changes):
+    config = NetworkConfig(**{"n_channels": 32, "radial_width": 16, "cutoff": 4.0} | changes)
+    potential = random_potential(config=config).to(dtype)
+    potential.fuse()
+    assert potential.fused is not None
+    return potential
+
+
+def many_atoms():
+    """More atoms than a group holds, of three elements, periodic, with neighbours across the boundary and some beyond the cutoff."""
+    atoms = bulk("C", cubic=True, a=5.2) * (2, 2, 1)
+    atoms.numbers = np.random.default_rng(0).choice([1, 6, 8], len(atoms))
+    atoms.rattle(0.2, seed=1)
+    return atoms
+
+
+@pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("structure", [ethanol(), crystal(), many_atoms(), Atoms("O")], ids=["molecule", "crystal", "many", "atom"])
+def test_equals_eager(changes, structure):
+    potential = fused_potential(**changes)
+    graph = build_graph(structure, potential.cutoff)
+    fused, eager = potential.evaluate(graph), potential(*graph.tensors())
+    for name, expected in eager.items():
+        torch.testing.assert_close(fused[name], expected, rtol=1e-8, atol=1e-8 * float(eager["forces"].abs().max() + 1e-3))
+
+
+def test_float32_stays_within_its_rounding():
+    potential, exact = fused_potential(torch.float32), fused_potential()
+    graph = build_graph(many_atoms(), potential.cutoff)
+    fused, eager = potential.evaluate(graph), exact(*graph.tensors())
+    assert (fused["energies"] - eager["energies"]).abs().max() < 1e-5 * eager["energies"].abs().max()
+    assert (fused["forces"] - eager["forces"]).abs().max() < 1e-5 * eager["forces"].abs().max()
+
+
+def test_forces_are_the_gradient_of_the_fused_energy():
+    """A11, on the tabulated energy itself and not on the network it came from."""
+    potential = fused_potential(n_blocks=3)
+    atoms = ethanol()
+    forces = potential.evaluate(build_graph(atoms, potential.cutoff))["forces"]
+    step = 1e-4
+    for atom, axis in ((0, 0), (4, 1), (8, 2)):
+        energies = []
+        for sign in (1, -1):
+            moved = atoms.copy()
+            moved.positions[atom, axis] += sign * step
+            energies.append(float(potential.evaluate(build_graph(moved, potential.cutoff))["energy"]))
+        assert float(forces[atom, axis]) == pytest.approx(-(energies[0] - energies[1]) / (2 * step), rel=1e-6, abs=1e-7)
+
+
+def test_a13_exact_under_rotation():
+    potential = fused_potential()
+    atoms = many_atoms()
+    before = potential.evaluate(build_graph(atoms, potential.cutoff))
+    atoms.rotate(37, (1, 2, 3), rotate_cell=True)
+    after = potential.evaluate(build_graph(atoms, potential.cutoff))
+    torch.testing.assert_close(after["energies"], before["energies"], rtol=1e-10, atol=1e-10)
+
+
+def test_a24_a_batch_equals_its_members():
+    potential = fused_potential()
+    graphs = [build_graph(atoms, potential.cutoff) for atoms in (many_atoms(), ethanol(), Atoms("H"), crystal())]
+    batch = potential.evaluate(collate(graphs))
+    members = [potential.evaluate(graph) for graph in graphs]
+    torch.testing.assert_close(batch["energy"], torch.cat([member["energy"] for member in members]), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(batch["forces"], torch.cat([member["forces"] for member in members]), rtol=1e-11, atol=1e-11)
+
+
+def test_threads_change_nothing():
+    potential = fused_potential(n_blocks=3)
+    atoms = many_atoms() * (2, 2, 2)
+    graph, before = build_graph(atoms, potential.cutoff), torch.get_num_threads()
+    try:
+        results = []
+        for n_threads in (1, 2, 5):
+            torch.set_num_threads(n_threads)
+            results.append(potential.evaluate(graph))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(result["forces"], results[0]["forces"]) for result in results)
+
+
+def test_a19b_energies_alone_cost_no_reverse_pass():
+    for potential in (fused_potential(), random_potential()):
+        graph = build_graph(ethanol(), potential.cutoff)
+        energies = potential.evaluate(graph, forces=False)
+        assert set(energies) == {"energy", "energies"}
+        torch.testing.assert_close(energies["energies"], potential(*graph.tensors())["energies"], rtol=1e-8, atol=1e-8)
+
+
+def test_edges_in_any_order_of_their_sources():
+    """A list sorted by target, with the sources of a target in any order, is all the kernel asks for."""
+    potential = fused_potential()
+    graph = build_graph(many_atoms(), potential.cutoff)
+    order = torch.argsort(graph.edge_index[1] * 1000 + torch.randperm(len(graph.shifts)) % 1000)
+    shuffled = type(graph)(graph.positions, graph.numbers, graph.cells, graph.edge_index[:, order], graph.shifts[order], graph.batch)
+    torch.testing.assert_close(potential.evaluate(shuffled)["forces"], potential.evaluate(graph)["forces"], rtol=1e-9, atol=1e-9)
+
+
+def test_edges_beyond_the_cutoff_count_nothing():
+    potential = fused_potential()
+    atoms = many_atoms()
+    near, far = (potential.evaluate(build_graph(atoms, reach)) for reach in (4.0, 5.0))
+    torch.testing.assert_close(far["forces"], near["forces"], rtol=1e-11, atol=1e-11)
+
+
+def test_a_kernel_that_deviates_is_not_used(monkeypatch, caplog):
+    potential = random_potential(config=NetworkConfig(n_channels=16))
+    monkeypatch.setattr(verify, "largest_deviation", lambda _: float("nan"))
+    with caplog.at_level(logging.WARNING):
+        assert fused_network(potential.network) is None
+    assert "deviates from eager by nan" in caplog.text
+
+
+def test_the_check_sees_a_wrong_kernel():
+    potential = random_potential(config=NetworkConfig(n_channels=16))
+    fused = FusedFibreBundle(potential.network, torch.float64)
+    assert largest_deviation(fused) < 1e-8
+    with torch.no_grad():
+        fused.network.embedding.weight[0, 0] += 1e-3
+    assert largest_deviation(fused) > 1e-6
+
+
+def test_without_a_compiler_potentials_work_and_say_so(monkeypatch, caplog, tmp_path):
+    path = tmp_path / "potential.safetensors"
+    save_potential(random_potential(config=NetworkConfig(n_channels=16)), path)
+    monkeypatch.setenv("EQPOT_CACHE", str(tmp_path))
+    compiler.compile_library.cache_clear()
+    for wrong in ("no-such-compiler", "false"):
+        monkeypatch.setenv("CC", wrong)
+        with caplog.at_level(logging.WARNING):
+            potential = load_potential(path)
+        assert potential.fused is None
+        assert "The fused kernel is not used" in caplog.text
+        assert wrong in caplog.text
+        assert potential.evaluate(build_graph(Atoms("H"), 5.0))["energy"].shape == (1,)
+
+
+def test_odd_numbers_of_channels_stay_eager():
+    potential = random_potential(config=NetworkConfig(n_channels=10))
+    potential.fuse()
+    assert potential.fused is None
+
+
+def test_other_dtype_means_other_kernel():
+    """A25: weights that change dtype leave the kernel that was made of the old ones."""
+    potential = fused_potential()
+    assert potential.float().fused is None
