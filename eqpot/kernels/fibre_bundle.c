@@ -326,6 +326,8 @@ static void grid_forward(const Model *model, const System *system, int block, in
         int source = system->source[e];
         const real *rows = table_of(model, block, system->species[atom], system->species[source], edge.knot, GRID_DEGREES * C);
         const real *f = values + (ptrdiff_t)source * O * C;
+        /* The neighbours' rows lie anywhere: ask for the next one while this one is worked on. */
+        const real *next = e + 1 < system->in_row[atom + 1] ? values + (ptrdiff_t)system->source[e + 1] * O * C : f;
         for (int v = 0; v < CV; v++) {
             vec degree[GRID_DEGREES];
 #pragma GCC unroll 8
@@ -335,6 +337,7 @@ static void grid_forward(const Model *model, const System *system, int block, in
                 vec kernel = degree[0];
 #pragma GCC unroll 8
                 for (int l = 1; l < GRID_DEGREES; l++) kernel += angle[l - 1][o] * degree[l];
+                __builtin_prefetch(cat(next + o * C, v));
                 *at(grid + o * C, v) += kernel * *cat(f + o * C, v);
             }
         }
@@ -353,7 +356,8 @@ static void grid_backward(const Model *model, const System *system, int block, i
         if (!edge_geometry(model, system->vectors + 3 * (ptrdiff_t)e, &edge)) continue;
         legendre(model, edge.u, angle, angle_slope);
         const real *rows = table_of(model, block, system->species[target], system->species[atom], edge.knot, GRID_DEGREES * C);
-        const real *pull = system->pull + (ptrdiff_t)target * O * C;
+        const real *pull = system->pull + (ptrdiff_t)target * O * C, *next = pull;
+        if (place + 1 < system->out_row[atom + 1]) next = system->pull + (ptrdiff_t)system->target[system->out_edge[place + 1]] * O * C;
         vec along = {0}, across[3] = {{0}};
         for (int v = 0; v < CV; v++) {
             vec degree[GRID_DEGREES], slope[GRID_DEGREES], sum[GRID_DEGREES] = {{0}};
@@ -362,6 +366,7 @@ static void grid_backward(const Model *model, const System *system, int block, i
 #pragma GCC unroll 2
             for (int o = 0; o < O; o++) {
                 vec p = *cat(pull + o * C, v), product = p * *cat(f + o * C, v), kernel = degree[0], kernel_slope = {0};
+                __builtin_prefetch(cat(next + o * C, v));
                 sum[0] += product;
 #pragma GCC unroll 8
                 for (int l = 1; l < GRID_DEGREES; l++) {
