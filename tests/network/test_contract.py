@@ -63,6 +63,11 @@ def test_a13_exact_networks_are_equivariant_to_rounding(equivariant):
     assert rotation_error(equivariant, crystal()) < 1e-10
 
 
+def test_two_blocks_see_neighbors_of_neighbors(potential):
+    chain = [evaluate(potential, Atoms("OCH", [[0, 0, 0], [3, 0, 0], [x, 0, 0]]))["energies"][0] for x in (4.5, 5.0, 20.0)]
+    assert min(abs(chain[0] - chain[1]), abs(chain[0] - chain[2])) > 1e-8
+
+
 def test_energy_is_extensive(potential):
     assert energy_of(potential, ethanol() + MOVED) == pytest.approx(2 * energy_of(potential, ethanol()), abs=1e-10)
     assert energy_of(potential, crystal().repeat((2, 3, 1))) == pytest.approx(6 * energy_of(potential, crystal()), abs=1e-9)
