@@ -58,14 +58,12 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
     assert again == trainer.config
 
 
-@pytest.mark.parametrize(
-    "network", [{"geometry": "position"}, {"geometry": "point_cloud"}, {"block": "pointwise", "rotation_average": 12}], ids=str
-)
+@pytest.mark.parametrize("network", [{"geometry": "position"}, {"geometry": "point_cloud"}, {"block": "pointwise"}], ids=str)
 def test_every_geometry_learns(tmp_path, network):
-    settings = config(tmp_path, network={**network, "widening": 2}, training={"epochs": 12, "validate_every": 12, "learning_rate": 0.01})
+    settings = config(tmp_path, network={**network, "widening": 2}, training={"epochs": 40, "validate_every": 40, "learning_rate": 0.01})
     reports = []
     Trainer(settings).run(reports.append)
-    assert reports[-1]["loss"] < 0.9 * reports[0]["loss"]
+    assert reports[-1]["loss"] < 0.7 * reports[0]["loss"]
     assert load_potential(tmp_path / "run" / "potential.safetensors").network.config == settings.network
 
 
