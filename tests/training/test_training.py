@@ -300,7 +300,7 @@ def test_overrides_reach_nested_keys_and_are_checked(tmp_path):
         ("training.epochs", "key=value"),
         ("seed.x=1", "goes below 'seed'"),
         ("training.epochs=-1", "training.epochs: .*greater than or equal to 1"),
-        ("network.n_orientations=13", "designs are known for 12, 24, 48 points"),
+        ("network.n_orientations=13", "designs are known for 12, 24, 36, 48, 60, 84 points"),
         ("dtype=float16", "float32"),
         ("training.learning_rate=.inf", "finite"),
         (f"seed={2**64}", "seed"),
