@@ -56,7 +56,7 @@ typedef struct {
     const int32_t *source, *target; /* [n_edges] */
     const int32_t *in_row, *out_row, *out_edge; /* edges of a target: in_row[i] ... in_row[i + 1]; of a source: through out_edge */
     double *energies; /* [n_atoms] */
-    real *gradient, *lift_gradient; /* [n_edges][3]: written by whoever has the edge's source, or its target, so that no two threads meet */
+    real *gradient, *lift_gradient; /* [n_edges][3]: of the thread that has the edge's source, and of the one that has its target */
     real *messages; /* [n_blocks - 1][n_atoms][COEFFICIENTS][C], as they enter the product block */
     real *scalars; /* [n_blocks][n_atoms][C]: entering block b */
     real *joined; /* [n_blocks - 1][n_atoms][COEFFICIENTS][C]: features and scalars, then the gradient that block b + 1 gives them */

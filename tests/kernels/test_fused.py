@@ -7,7 +7,6 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
-from helpers import crystal, ethanol, random_potential
 
 from eqpot.graph import collate
 from eqpot.kernels import compiler, verify
@@ -16,6 +15,7 @@ from eqpot.kernels.verify import fused_network, largest_deviation
 from eqpot.model_file import load_potential, save_potential
 from eqpot.neighbors import build_graph
 from eqpot.network.config import NetworkConfig
+from helpers import crystal, ethanol, random_potential
 
 SHAPES = {
     "default": {},
