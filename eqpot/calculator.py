@@ -47,18 +47,25 @@ class EqpotCalculator(Calculator):
         return changed
 
     def calculate(self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes) -> None:
-        """Compute everything from one reverse pass; UnknownElementError and NeighborError for structures it cannot treat."""
+        """Compute everything from one reverse pass, or energies alone without one where nothing else is asked for.
+
+        Raises UnknownElementError and NeighborError for structures it cannot treat.
+        """
         super().calculate(atoms, properties, system_changes)
+        forces = properties is None or not set(properties) <= {"energy", "free_energy", "energies"}
         structure = cast(Atoms, self.atoms)
         with torch.inference_mode(False):
             graph = build_graph(structure, self.potential.cutoff)
-            result = {name: value.cpu().numpy() for name, value in self.potential.evaluate(graph.to(self.potential.device)).items()}
+            evaluated = self.potential.evaluate(graph.to(self.potential.device), forces)
+            result = {name: value.cpu().numpy() for name, value in evaluated.items()}
         self.results = {
             "energy": float(result["energy"][0]),
             "free_energy": float(result["energy"][0]),
             "energies": result["energies"],
-            "forces": result["forces"],
         }
+        if not forces:
+            return
+        self.results["forces"] = result["forces"]
         if structure.cell.rank == 3:
             self.results["stress"] = np.asarray(full_3x3_to_voigt_6_stress(result["stress"][0]))
         elif properties and "stress" in properties:

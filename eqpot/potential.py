@@ -115,11 +115,12 @@ class Potential(nn.Module):
     def evaluate(self, graph: AtomGraph, forces: bool = True) -> dict[str, torch.Tensor]:
         """Return what `forward` does for a graph, after checking its elements; without `forces` energy and energies alone."""
         self.check_elements(graph.numbers)
-        # Forces are derivatives: a caller's no_grad must not reach them. (TorchScript has no enable_grad, so not in `forward`.)
-        with torch.set_grad_enabled(forces and self.fused is None):
-            if forces and self.fused is None:
+        if forces and self.fused is None:
+            # Forces are derivatives: a caller's no_grad must not reach them. (TorchScript has no enable_grad, so not in `forward`.)
+            with torch.enable_grad():
                 result: dict[str, torch.Tensor] = self(*graph.tensors())
-                return result
+            return result
+        with torch.no_grad():
             vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
             if self.fused is None:
                 energies = self.atomic_energies(vectors, graph.numbers, graph.edge_index)
@@ -127,13 +128,13 @@ class Potential(nn.Module):
                 species = self.species_of_number.index_select(0, graph.numbers)
                 energies, gradient = self.fused(vectors, species, graph.edge_index, forces)
                 energies = self.scale * energies + self.reference_energies.index_select(0, species)
-            energy = torch.zeros_like(graph.cells[:, 0, 0]).index_add(0, graph.batch, energies)
-            if not forces:
-                return {"energy": energy, "energies": energies}
-            force, stress = forces_and_stress(
-                self.scale * gradient.to(torch.float64), vectors, graph.positions, graph.cells, graph.edge_index, graph.batch
-            )
-            return {"energy": energy, "energies": energies, "forces": force, "stress": stress}
+            result = {"energy": torch.zeros_like(graph.cells[:, 0, 0]).index_add(0, graph.batch, energies), "energies": energies}
+            if forces:
+                gradient = self.scale * gradient.to(torch.float64)
+                result["forces"], result["stress"] = forces_and_stress(
+                    gradient, vectors, graph.positions, graph.cells, graph.edge_index, graph.batch
+                )
+        return result
 
     def atomic_energies(
         self,

@@ -136,3 +136,14 @@ def test_an_optimizer_finds_a_minimum(calculator):
     start = atoms.get_potential_energy()
     BFGS(atoms, logfile=None).run(fmax=1e-3, steps=20)
     assert atoms.get_potential_energy() < start
+
+
+def test_a19b_energies_alone_leave_the_forces_for_later(calculator):
+    atoms = crystal()
+    atoms.calc = calculator
+    energy = atoms.get_potential_energy()
+    assert set(calculator.results) == {"energy", "free_energy", "energies"}
+    forces, stress = atoms.get_forces(), atoms.get_stress()
+    assert forces.shape == (2, 3)
+    assert stress.shape == (6,)
+    assert atoms.get_potential_energy() == pytest.approx(energy, abs=1e-10)
