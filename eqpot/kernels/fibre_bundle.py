@@ -140,11 +140,11 @@ class FusedFibreBundle:
         for number, table in enumerate(tables):
             self._tables[(number * n_species + target) * n_species + source] = self._hold(table)
 
-    def _space(self, name: str, size: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+    def _space(self, name: str, size: int) -> torch.Tensor:
         """Return at least `size` numbers that are kept from call to call: fresh memory would cost page faults at every step."""
         held = self._workspace.get(name)
         if held is None or len(held) < size:
-            held = self._workspace[name] = _aligned(torch.empty(max(size, 1), dtype=dtype or self.dtype))
+            held = self._workspace[name] = _aligned(torch.empty(size, dtype=self.dtype))
         return held
 
     def __call__(

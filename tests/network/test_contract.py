@@ -170,6 +170,7 @@ def test_torchscript_computes_the_same(potential, tmp_path):
 def test_a21_a_file_gives_the_same_bits(potential, tmp_path):
     save_potential(potential, tmp_path / "p.safetensors")
     loaded = load_potential(tmp_path / "p.safetensors")
+    potential.fuse()
     assert loaded.network.config == potential.network.config
     for name, value in evaluate(potential, ethanol()).items():
         np.testing.assert_array_equal(evaluate(loaded, ethanol())[name], value)
