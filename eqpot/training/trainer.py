@@ -83,9 +83,13 @@ class Trainer:
     weights, at its best validation).
     """
 
-    def __init__(self, config: TrainConfig, resume: bool = False) -> None:
-        """Read the data and set everything up; ConfigError if the run folder exists (or, to resume, does not fit)."""
+    def __init__(self, config: TrainConfig, resume: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        """Read the data and set everything up; ConfigError if the run folder exists (or, to resume, does not fit).
+
+        clock: what `training.minutes` is measured with, in seconds; time.process_time compares runs on a busy machine fairly.
+        """
         self.config = config
+        self.clock = clock
         self.folder = config.output
         if resume and not self._file("checkpoint.safetensors").is_file():
             raise ConfigError(f"There is no checkpoint in {self.folder} to resume from; remove the folder, if it exists, and start anew.")
@@ -137,7 +141,7 @@ class Trainer:
         step_function, _ = choose_step(self.potential.network, settings, example, self.with_stress, n_steps)
         # Plain tensors that share the parameters' memory: a compiled step would be compiled again for the class Parameter.
         weights = [parameter.detach() for parameter in self.parameters]
-        started = time.monotonic() - self.seconds
+        started = self.clock() - self.seconds
         while self._progress() < 1:
             permutation = torch.randperm(len(self.samples), generator=self.order).tolist()
             batches = split_batches(permutation, settings.batch_size)
@@ -148,7 +152,7 @@ class Trainer:
                 loss, *gradients = step_function(weights, *batch.tensors())
                 self._update(loss, gradients, fraction)
                 total += float(loss) * len(batch.counts)
-                self.seconds = time.monotonic() - started
+                self.seconds = self.clock() - started
             self.epoch += 1
             if self.epoch % settings.validate_every == 0 or self._progress() >= 1:
                 self._validate(total / len(permutation))
