@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.build import molecule
+from scipy.spatial.transform import Rotation
 
 from eqpot.neighbors import build_graph
 from eqpot.network.build import build_network
@@ -18,6 +19,15 @@ ETHANOL = DATA / "ethanol.npz"
 SILICON = DATA / "silicon.extxyz"
 
 SMALL = NetworkConfig(n_channels=8, radial_width=16, n_bessel=6, cutoff=4.0)
+POINTWISE = SMALL.model_copy(update={"block": "pointwise"})
+NETWORKS = {
+    "exact": SMALL,
+    "pointwise": POINTWISE,
+    "pointwise, averaged": POINTWISE.model_copy(update={"rotation_average": 12}),
+    "point cloud": SMALL.model_copy(update={"geometry": "point_cloud"}),
+    "position": SMALL.model_copy(update={"geometry": "position"}),
+}
+"""One small network of every geometry and block."""
 
 
 def random_potential(elements=(1, 6, 8), config=SMALL, seed=0, dtype=torch.float64) -> Potential:
@@ -34,6 +44,23 @@ def random_potential(elements=(1, 6, 8), config=SMALL, seed=0, dtype=torch.float
 def evaluate(potential: Potential, atoms: Atoms) -> dict[str, np.ndarray]:
     """Energy, energies, forces and stress as arrays."""
     return {name: value.numpy() for name, value in potential.evaluate(build_graph(atoms, potential.cutoff)).items()}
+
+
+def rotation_error(potential: Potential, atoms: Atoms) -> float:
+    """Largest change of the network's energy and forces under rotations and reflections, relative to their size."""
+    reference = evaluate(potential, atoms)
+    offset = potential.reference_energies[potential.species_of_number[torch.tensor(atoms.numbers)]].sum().item()
+    worst = 0.0
+    for seed in range(10):
+        matrix = Rotation.random(rng=np.random.default_rng(seed)).as_matrix() * (-1) ** seed
+        turned = atoms.copy()
+        turned.positions = atoms.positions @ matrix.T
+        turned.cell = atoms.cell.array @ matrix.T
+        result = evaluate(potential, turned)
+        energy_error = abs(result["energy"][0] - reference["energy"][0]) / abs(reference["energy"][0] - offset)
+        force_error = abs(result["forces"] - reference["forces"] @ matrix.T).max() / abs(reference["forces"]).max()
+        worst = max(worst, energy_error, force_error)
+    return worst
 
 
 def ethanol() -> Atoms:

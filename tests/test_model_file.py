@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from eqpot import load_potential, save_potential
 from eqpot.errors import ConfigError, ModelFileError
-from eqpot.model_file import FORMAT_VERSION, read_header
+from eqpot.model_file import FORMAT_VERSION, ModelHeader, read_header
 from eqpot.neighbors import build_graph
-from helpers import ROOT, ethanol, random_potential
+from eqpot.network.config import NetworkConfig
+from helpers import NETWORKS, POINTWISE, ROOT, ethanol, random_potential
 
 
 def rewrite_header(source, target, **changes):
@@ -100,6 +101,7 @@ def test_missing_truncated_foreign_and_newer_files_are_refused(tmp_path, model_p
         {"average_neighbors": 0},
         {"format_version": 0},
         {"architecture": "foo"},
+        {"architecture": "position"},
         {"units": {"energy": "kcal/mol", "length": "angstrom"}},
         {"cutoff": 9.0},
         {"network": {"n_channels": 4}},
@@ -137,6 +139,34 @@ def test_tensors_that_would_give_wrong_numbers_are_refused(tmp_path, model_path,
         save_file(spoiled(name)(load_file(model_path)), tmp_path / "p.safetensors", metadata=file.metadata())
     with pytest.raises(ModelFileError, match="does not hold together"):
         load_potential(tmp_path / "p.safetensors")
+
+
+def test_a_grid_that_is_no_design_is_refused_only_where_exactness_rests_on_it(tmp_path):
+    """The pointwise block is approximate on any grid, so a file may bring its own."""
+    path = tmp_path / "p.safetensors"
+    save_potential(random_potential(config=POINTWISE), path)
+    with safe_open(path, framework="pt") as file:
+        save_file(spoiled("no design")(load_file(path)), path, metadata=file.metadata())
+    assert load_potential(path).network.config.block == "pointwise"
+
+
+def test_networks_without_a_grid_store_none(tmp_path):
+    save_potential(random_potential(config=NETWORKS["position"]), tmp_path / "p.safetensors")
+    assert read_header(tmp_path / "p.safetensors").architecture == "position"
+    assert "orientations" not in load_file(tmp_path / "p.safetensors")
+
+
+def test_format_1_means_the_exact_fibre_bundle_whatever_the_defaults(monkeypatch):
+    monkeypatch.setattr(NetworkConfig.model_fields["geometry"], "default", "position")
+    NetworkConfig.model_rebuild(force=True)
+    ModelHeader.model_rebuild(force=True)
+    try:
+        header = read_header(ROOT / "tests" / "museum" / "format_1.safetensors")
+    finally:
+        monkeypatch.undo()
+        NetworkConfig.model_rebuild(force=True)
+        ModelHeader.model_rebuild(force=True)
+    assert (header.network.geometry, header.network.block) == ("fibre_bundle", "exact")
 
 
 def test_a36_a_pickle_is_not_opened(tmp_path):

@@ -1,1 +1,1 @@
-"""The network: features on R^3 x S^2, exactly equivariant on a finite grid of orientations."""
+"""The networks: features on R^3 x S^2 and its relatives, from edge vectors to atomic energies."""

@@ -16,8 +16,7 @@ _GENERATORS = {
 }
 """Order of the group (tetrahedron, cube, icosahedron) -> axes and foldness of rotations that generate it."""
 
-_TURN = ((1.0, 2.0, 3.0), 2 * math.pi)
-"""Axis and foldness of a turn by one radian."""
+_TURN_AXIS = (1.0, 2.0, 3.0)
 
 
 class RotationGroup(ExactBuffers):
@@ -35,20 +34,21 @@ def rotation_group(order: int) -> torch.Tensor:
     The group stands askew, turned by a radian about (1, 2, 3): the orientation grids are orbits of the same groups in their
     usual position, and an average over rotations that map the grid to itself would change nothing.
     """
-    generators = [_rotation(axis, fold) for axis, fold in _GENERATORS[order]]
+    generators = [_rotation(axis, 2 * math.pi / fold) for axis, fold in _GENERATORS[order]]
     group = [torch.eye(3, dtype=torch.float64)]
     for element in group:
         for generator in generators:
             product = generator @ element
             if not any(torch.allclose(product, known, atol=1e-8) for known in group):
                 group.append(product)
-    turn = _rotation(*_TURN)
-    return turn @ torch.stack(group) @ turn.T if order > 1 else torch.stack(group)
+    if order == 1:
+        return torch.stack(group)
+    turn = _rotation(_TURN_AXIS, 1.0)
+    return turn @ torch.stack(group) @ turn.T
 
 
-def _rotation(axis: tuple[float, float, float], fold: float) -> torch.Tensor:
-    """Return the rotation by 2 pi / fold about an axis (Rodrigues)."""
-    angle = 2 * math.pi / fold
+def _rotation(axis: tuple[float, float, float], angle: float) -> torch.Tensor:
+    """Return the rotation by an angle about an axis (Rodrigues)."""
     x, y, z = torch.nn.functional.normalize(torch.tensor(axis, dtype=torch.float64), dim=0).tolist()
     cross = torch.tensor([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]], dtype=torch.float64)
     return torch.eye(3, dtype=torch.float64) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross

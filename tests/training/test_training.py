@@ -58,6 +58,17 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
     assert again == trainer.config
 
 
+@pytest.mark.parametrize(
+    "network", [{"geometry": "position"}, {"geometry": "point_cloud"}, {"block": "pointwise", "rotation_average": 12}], ids=str
+)
+def test_every_geometry_learns(tmp_path, network):
+    settings = config(tmp_path, network={**network, "widening": 2}, training={"epochs": 12, "validate_every": 12, "learning_rate": 0.01})
+    reports = []
+    Trainer(settings).run(reports.append)
+    assert reports[-1]["loss"] < 0.9 * reports[0]["loss"]
+    assert load_potential(tmp_path / "run" / "potential.safetensors").network.config == settings.network
+
+
 def test_a22_same_seed_same_bits_and_another_seed_other_bits(tmp_path):
     results = []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
