@@ -24,7 +24,7 @@ from eqpot.training.compiled import choose_step
 from eqpot.training.config import TrainConfig
 from eqpot.training.loss import collate_samples, make_sample
 from eqpot.training.metrics import evaluate
-from eqpot.training.optimizer import learning_rate, make_optimizer, update_average
+from eqpot.training.optimizer import Optimizer, learning_rate, update_average
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Trainer:
         # The step differentiates with respect to leaves of its own; nothing else needs gradients.
         self.parameters = list(self.potential.network.requires_grad_(False).parameters())
         self.average = [parameter.detach().clone() for parameter in self.parameters]
-        self.optimizer = make_optimizer(self.parameters, config.training)
+        self.optimizer = Optimizer(self.potential.network, config.training)
         self.order = torch.Generator().manual_seed(config.seed)
         self.epoch = self.step = 0
         self.seconds = 0.0
@@ -178,14 +178,12 @@ class Trainer:
 
     def _update(self, loss: torch.Tensor, gradients: list[torch.Tensor], fraction: float) -> None:
         settings = self.config.training
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(settings, self.step, self._progress(fraction))
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, settings.gradient_clip)
         if not (torch.isfinite(norm) and torch.isfinite(loss)):
             raise EqpotError(self._divergence(f"loss {float(loss):.3g}"))
-        self.optimizer.step()
+        self.optimizer.step(learning_rate(settings, self.step, self._progress(fraction)))
         self.step += 1
         update_average(self.average, self.parameters, self.step, settings.ema_decay)
 
@@ -212,7 +210,7 @@ class Trainer:
             "epoch": self.epoch,
             "step": self.step,
             "seconds": round(self.seconds, 1),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": self.optimizer.learning_rate,
             "loss": loss,
             **self.errors,
         }
@@ -235,8 +233,8 @@ class Trainer:
         tensors = {"order": self.order.get_state()}
         for index, (parameter, average) in enumerate(zip(self.parameters, self.average, strict=True)):
             tensors[f"parameter.{index}"], tensors[f"average.{index}"] = parameter, average
-            for name, value in self.optimizer.state[parameter].items():
-                tensors[f"{name}.{index}"] = value
+            for name, value in self.optimizer.state(parameter).items():
+                tensors[f"optimizer.{index}.{name}"] = value
         state = {
             "config": json.loads(self.config.model_dump_json()),
             "data": self.data_description,
@@ -259,10 +257,9 @@ class Trainer:
             with torch.no_grad():
                 parameter.copy_(tensors[f"parameter.{index}"])
                 average.copy_(tensors[f"average.{index}"])
-            if self.step > 0:
-                self.optimizer.state[parameter] = {
-                    name: tensors[f"{name}.{index}"].to(parameter.device) for name in ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-                }
+            prefix = f"optimizer.{index}."
+            remembered = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            self.optimizer.restore(parameter, remembered)
         _drop_rows_after(self._file("metrics.csv"), self.epoch)
 
     def _file(self, name: str) -> Path:
