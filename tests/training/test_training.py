@@ -58,14 +58,12 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
     assert again == trainer.config
 
 
-@pytest.mark.parametrize(
-    "network", [{"geometry": "position"}, {"geometry": "point_cloud"}, {"block": "pointwise", "rotation_average": 12}], ids=str
-)
+@pytest.mark.parametrize("network", [{"geometry": "position"}, {"geometry": "point_cloud"}, {"block": "pointwise"}], ids=str)
 def test_every_geometry_learns(tmp_path, network):
-    settings = config(tmp_path, network={**network, "widening": 2}, training={"epochs": 12, "validate_every": 12, "learning_rate": 0.05})
+    settings = config(tmp_path, network={**network, "widening": 2}, training={"epochs": 40, "validate_every": 40, "learning_rate": 0.02})
     reports = []
     Trainer(settings).run(reports.append)
-    assert reports[-1]["loss"] < 0.9 * reports[0]["loss"]
+    assert reports[-1]["loss"] < 0.7 * reports[0]["loss"]
     assert load_potential(tmp_path / "run" / "potential.safetensors").network.config == settings.network
 
 
@@ -302,7 +300,7 @@ def test_overrides_reach_nested_keys_and_are_checked(tmp_path):
         ("training.epochs", "key=value"),
         ("seed.x=1", "goes below 'seed'"),
         ("training.epochs=-1", "training.epochs: .*greater than or equal to 1"),
-        ("network.n_orientations=13", "designs are known for 12, 24, 48 points"),
+        ("network.n_orientations=13", "designs are known for 12, 24, 36, 48, 60, 84 points"),
         ("dtype=float16", "float32"),
         ("training.learning_rate=.inf", "finite"),
         (f"seed={2**64}", "seed"),
