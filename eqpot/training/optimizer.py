@@ -4,17 +4,47 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
+from eqpot.network.base import Network
+from eqpot.network.fibre import FibreLinear
 from eqpot.training.config import OptimizationConfig
+from eqpot.training.muon import Muon
 
 
-def make_optimizer(parameters: Sequence[torch.nn.Parameter], config: OptimizationConfig) -> torch.optim.AdamW:
-    """AdamW with AMSGrad (Reddi et al. 2018); the decay acts on weight matrices, not on biases."""
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, amsgrad=True, fused=True)
+class Optimizer:
+    """Muon for the weights of linear maps and AdamW with AMSGrad (Reddi et al. 2018) for everything else.
+
+    Embeddings, biases, kernels of single channels and maps to or from one number are no matrices whose directions could be balanced.
+    """
+
+    def __init__(self, network: Network, config: OptimizationConfig) -> None:
+        linear = [module.weight for module in network.modules() if isinstance(module, nn.Linear | FibreLinear)]
+        matrices = [weight for weight in linear if min(weight.shape[-2:]) > 1]
+        chosen = {id(weight) for weight in matrices}
+        others = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
+        self.learning_rate = config.learning_rate
+        self._parts: list[torch.optim.Optimizer] = [
+            Muon(matrices, config.learning_rate, block=network.config.n_channels, weight_decay=config.weight_decay),
+            torch.optim.AdamW(others, lr=config.learning_rate, weight_decay=0.0, amsgrad=True, fused=True),
+        ]
+        self._part_of = {parameter: part for part in self._parts for group in part.param_groups for parameter in group["params"]}
+
+    def step(self, rate: float) -> None:
+        """Move the parameters along their `.grad` at the learning rate `rate`."""
+        self.learning_rate = rate
+        for part in self._parts:
+            for group in part.param_groups:
+                group["lr"] = rate
+            part.step()
+
+    def state(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what is remembered of a parameter; nothing before the first step."""
+        return dict(self._part_of[parameter].state.get(parameter, {}))
+
+    def restore(self, parameter: torch.Tensor, state: dict[str, torch.Tensor]) -> None:
+        """Put back what `state` returned."""
+        self._part_of[parameter].state[parameter] = {name: value.to(parameter.device) for name, value in state.items()}
 
 
 def learning_rate(config: OptimizationConfig, step: int, progress: float) -> float:

@@ -24,7 +24,7 @@ from eqpot.training.compiled import choose_step
 from eqpot.training.config import TrainConfig
 from eqpot.training.loss import collate_samples, make_sample
 from eqpot.training.metrics import evaluate
-from eqpot.training.optimizer import learning_rate, make_optimizer, update_average
+from eqpot.training.optimizer import Optimizer, learning_rate, update_average
 
 logger = logging.getLogger(__name__)
 
@@ -83,9 +83,13 @@ class Trainer:
     weights, at its best validation).
     """
 
-    def __init__(self, config: TrainConfig, resume: bool = False) -> None:
-        """Read the data and set everything up; ConfigError if the run folder exists (or, to resume, does not fit)."""
+    def __init__(self, config: TrainConfig, resume: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        """Read the data and set everything up; ConfigError if the run folder exists (or, to resume, does not fit).
+
+        clock: what `training.minutes` is measured with, in seconds; time.process_time compares runs on a busy machine fairly.
+        """
         self.config = config
+        self.clock = clock
         self.folder = config.output
         if resume and not self._file("checkpoint.safetensors").is_file():
             raise ConfigError(f"There is no checkpoint in {self.folder} to resume from; remove the folder, if it exists, and start anew.")
@@ -113,7 +117,7 @@ class Trainer:
         # The step differentiates with respect to leaves of its own; nothing else needs gradients.
         self.parameters = list(self.potential.network.requires_grad_(False).parameters())
         self.average = [parameter.detach().clone() for parameter in self.parameters]
-        self.optimizer = make_optimizer(self.parameters, config.training)
+        self.optimizer = Optimizer(self.potential.network, config.training)
         self.order = torch.Generator().manual_seed(config.seed)
         self.epoch = self.step = 0
         self.seconds = 0.0
@@ -137,7 +141,7 @@ class Trainer:
         step_function, _ = choose_step(self.potential.network, settings, example, self.with_stress, n_steps)
         # Plain tensors that share the parameters' memory: a compiled step would be compiled again for the class Parameter.
         weights = [parameter.detach() for parameter in self.parameters]
-        started = time.monotonic() - self.seconds
+        started = self.clock() - self.seconds
         while self._progress() < 1:
             permutation = torch.randperm(len(self.samples), generator=self.order).tolist()
             batches = split_batches(permutation, settings.batch_size)
@@ -148,7 +152,7 @@ class Trainer:
                 loss, *gradients = step_function(weights, *batch.tensors())
                 self._update(loss, gradients, fraction)
                 total += float(loss) * len(batch.counts)
-                self.seconds = time.monotonic() - started
+                self.seconds = self.clock() - started
             self.epoch += 1
             if self.epoch % settings.validate_every == 0 or self._progress() >= 1:
                 self._validate(total / len(permutation))
@@ -174,14 +178,12 @@ class Trainer:
 
     def _update(self, loss: torch.Tensor, gradients: list[torch.Tensor], fraction: float) -> None:
         settings = self.config.training
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(settings, self.step, self._progress(fraction))
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, settings.gradient_clip)
         if not (torch.isfinite(norm) and torch.isfinite(loss)):
             raise EqpotError(self._divergence(f"loss {float(loss):.3g}"))
-        self.optimizer.step()
+        self.optimizer.step(learning_rate(settings, self.step, self._progress(fraction)))
         self.step += 1
         update_average(self.average, self.parameters, self.step, settings.ema_decay)
 
@@ -208,7 +210,7 @@ class Trainer:
             "epoch": self.epoch,
             "step": self.step,
             "seconds": round(self.seconds, 1),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": self.optimizer.learning_rate,
             "loss": loss,
             **self.errors,
         }
@@ -231,8 +233,8 @@ class Trainer:
         tensors = {"order": self.order.get_state()}
         for index, (parameter, average) in enumerate(zip(self.parameters, self.average, strict=True)):
             tensors[f"parameter.{index}"], tensors[f"average.{index}"] = parameter, average
-            for name, value in self.optimizer.state[parameter].items():
-                tensors[f"{name}.{index}"] = value
+            for name, value in self.optimizer.state(parameter).items():
+                tensors[f"optimizer.{index}.{name}"] = value
         state = {
             "config": json.loads(self.config.model_dump_json()),
             "data": self.data_description,
@@ -255,10 +257,9 @@ class Trainer:
             with torch.no_grad():
                 parameter.copy_(tensors[f"parameter.{index}"])
                 average.copy_(tensors[f"average.{index}"])
-            if self.step > 0:
-                self.optimizer.state[parameter] = {
-                    name: tensors[f"{name}.{index}"].to(parameter.device) for name in ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-                }
+            prefix = f"optimizer.{index}."
+            remembered = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            self.optimizer.restore(parameter, remembered)
         _drop_rows_after(self._file("metrics.csv"), self.epoch)
 
     def _file(self, name: str) -> Path:
