@@ -127,6 +127,7 @@ def read_header(path: str | Path) -> ModelHeader:
     return _read(Path(path), tensors=False)[0]
 
 
+@torch.inference_mode(False)  # a caller's inference mode would make weights that no gradient can pass
 def load_potential(path: str | Path, device: str = "cpu", dtype: str | None = None) -> Potential:
     """Read a potential from a model file.
 

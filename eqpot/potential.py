@@ -1,6 +1,7 @@
 """`Potential`: a network with elements, reference energies, scale and cutoff; energies, forces and stress in eV and Å."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -90,6 +91,15 @@ class Potential(nn.Module):
             setattr(self, name, buffer.to(fn(buffer).device))
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and other processes compile or load the kernel for themselves.
+        return {**self.__dict__, "fused": self.fused is not None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "fused": None})
+        if state["fused"]:
+            self.fuse()
+
     @property
     def dtype(self) -> torch.dtype:
         """The network's dtype."""
@@ -115,6 +125,8 @@ class Potential(nn.Module):
     def evaluate(self, graph: AtomGraph, forces: bool = True) -> dict[str, torch.Tensor]:
         """Return what `forward` does for a graph, after checking its elements; without `forces` energy and energies alone."""
         self.check_elements(graph.numbers)
+        if self.fused is not None and not self.fused.is_current():
+            self.fused = None
         if forces and self.fused is None:
             # Forces are derivatives: a caller's no_grad must not reach them. (TorchScript has no enable_grad, so not in `forward`.)
             with torch.enable_grad():

@@ -191,3 +191,13 @@ def test_a37_old_files_keep_loading(path):
     result = potential.evaluate(build_graph(ethanol(), potential.cutoff))
     assert float(result["energy"][0]) == pytest.approx(expected["energy"], abs=1e-9)
     np.testing.assert_allclose(result["forces"], expected["forces"], atol=1e-9)
+
+
+def test_loading_within_inference_mode(tmp_path):
+    path = tmp_path / "p.safetensors"
+    save_potential(random_potential(), path)
+    with torch.inference_mode():
+        potential = load_potential(path)
+    graph = build_graph(ethanol(), potential.cutoff)
+    assert torch.isfinite(potential.evaluate(graph)["forces"]).all()
+    assert torch.isfinite(potential(*graph.tensors())["forces"]).all()

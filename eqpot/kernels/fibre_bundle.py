@@ -73,6 +73,8 @@ class FusedFibreBundle:
         self._library = compile_library(source, tuple((name, str(value)) for name, value in definitions.items()))
         self._library.scratch_size.restype = ctypes.c_int64
         self.dtype = dtype
+        self._weights = list(network.parameters())
+        self._version = self._weights_version()
         self.network = copy.deepcopy(network).double().cpu().requires_grad_(False)
         radial = network.radial
         self._n_intervals = radial.n_intervals if isinstance(radial, TabulatedRadial) else intervals_of(config.cutoff, _SPACING[dtype])
@@ -83,6 +85,13 @@ class FusedFibreBundle:
         self._pairs: set[int] = set()
         self._tables = (_Pointer * (config.n_blocks * n_species * n_species))()
         self._model = self._pack(n_species)
+
+    def _weights_version(self) -> int:
+        return sum(weight._version for weight in self._weights)
+
+    def is_current(self) -> bool:
+        """Tell whether the network's weights are still those that this object was made of."""
+        return self._weights_version() == self._version
 
     def _hold(self, tensor: torch.Tensor) -> int:
         """Return the address of a copy in the kernel's dtype that lives as long as this object."""

@@ -25,7 +25,7 @@ class Optimizer:
         others = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
         self.learning_rate = config.learning_rate
         self._parts: list[torch.optim.Optimizer] = [
-            Muon(matrices, config.learning_rate, block=network.config.n_channels, weight_decay=config.weight_decay),
+            Muon(matrices, config.learning_rate, block=network.embedding.embedding_dim, weight_decay=config.weight_decay),
             torch.optim.AdamW(others, lr=config.learning_rate, weight_decay=0.0, amsgrad=True, fused=True),
         ]
         self._part_of = {parameter: part for part in self._parts for group in part.param_groups for parameter in group["params"]}

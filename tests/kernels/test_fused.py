@@ -1,6 +1,8 @@
 """The fused kernel is the network in another order: compared with float64 eager on every shape it is made for."""
 
+import copy
 import logging
+import pickle
 
 import numpy as np
 import pytest
@@ -176,3 +178,20 @@ def test_other_dtype_means_other_kernel():
     """A25: weights that change dtype leave the kernel that was made of the old ones."""
     potential = fused_potential()
     assert potential.float().fused is None
+
+
+def test_changed_weights_are_noticed():
+    potential, graph = fused_potential(), build_graph(ethanol(), 4.0)
+    with torch.no_grad():
+        potential.network.lift_product.gates.weight[0, 0] += 0.5
+    changed = potential.evaluate(graph)
+    assert potential.fused is None
+    torch.testing.assert_close(changed["energy"], potential(*graph.tensors())["energy"])
+
+
+def test_copies_and_pickles_have_kernels_of_their_own():
+    potential, graph = fused_potential(), build_graph(ethanol(), 4.0)
+    for twin in (copy.deepcopy(potential), pickle.loads(pickle.dumps(potential))):
+        assert twin.fused is not None
+        assert twin.fused is not potential.fused
+        assert torch.equal(twin.evaluate(graph)["forces"], potential.evaluate(graph)["forces"])
