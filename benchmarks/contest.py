@@ -78,10 +78,11 @@ class Worker:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if line:
-            answer: dict[str, Any] = json.loads(line)
-            return answer
+        for line in self._process.stdout:
+            # Some packages print while they are imported.
+            if line.startswith("{"):
+                answer: dict[str, Any] = json.loads(line)
+                return answer
         self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read().strip().splitlines() or [f"it ended with status {self._process.returncode}"]
