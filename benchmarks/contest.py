@@ -79,7 +79,7 @@ class Worker:
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            # Some packages print while they are imported.
+            # Packages print, too.
             if line.startswith("{"):
                 answer: dict[str, Any] = json.loads(line)
                 return answer

@@ -32,9 +32,6 @@ class Server:
 
     def __init__(self) -> None:
         self.job: dict[str, Any] = json.loads(sys.argv[1])
-        # Packages print; what they print must not mix with the answers.
-        self._answers = os.fdopen(os.dup(1), "w", buffering=1)
-        os.dup2(2, 1)
         warnings.simplefilter("ignore")
         if sys.platform == "linux":
             # A system too large for the machine has to fail, not to take other processes with it.
@@ -48,12 +45,14 @@ class Server:
         """Answer with the facts and with what the first step takes, then with the time of a step whenever a line comes in."""
         started = time.perf_counter()
         step()
-        self._answer({**facts, "seconds": time.perf_counter() - started, "memory": peak_memory(), "memory_before": self._memory})
+        _answer({**facts, "seconds": time.perf_counter() - started, "memory": peak_memory(), "memory_before": self._memory})
         for _ in sys.stdin:
-            self._answer({"seconds": seconds_of(step)})
+            _answer({"seconds": seconds_of(step)})
 
-    def _answer(self, answer: dict[str, Any]) -> None:
-        print(json.dumps(answer), file=self._answers)
+
+def _answer(answer: dict[str, Any]) -> None:
+    # On a line of its own, whatever a package printed before.
+    print(f"\n{json.dumps(answer)}", flush=True)
 
 
 def seconds_of(step: Step) -> float:
