@@ -15,12 +15,12 @@ CUTOFF = 5.0
 NETWORKS = {"painn": representation.PaiNN, "schnet": representation.SchNet}
 
 
-def make_model(name: str, dtype: torch.dtype, with_stress: bool) -> NeuralNetworkPotential:
+def make_model(name: str, dtype: torch.dtype) -> NeuralNetworkPotential:
     network = NETWORKS[name](128, 3, nn.GaussianRBF(20, CUTOFF), cutoff_fn=nn.CosineCutoff(CUTOFF))
     return NeuralNetworkPotential(
         representation=network,
-        input_modules=[*([atomistic.Strain()] if with_stress else []), atomistic.PairwiseDistances()],
-        output_modules=[atomistic.Atomwise(n_in=128, output_key="energy"), atomistic.Forces(calc_stress=with_stress)],
+        input_modules=[atomistic.PairwiseDistances()],
+        output_modules=[atomistic.Atomwise(n_in=128, output_key="energy"), atomistic.Forces()],
     ).to(dtype)
 
 
@@ -49,15 +49,18 @@ def main() -> None:
     server = Server()
     job = server.job
     atoms, dtype = make_structure(job["system"]), getattr(torch, job["dtype"])
-    with_stress = bool(atoms.pbc.any()) and "batch" not in job
-    model = make_model(job["model"], dtype, with_stress)
+    model = make_model(job["model"], dtype)
     if "batch" in job:
         step = training_step(model, atoms, job["batch"], dtype)
     else:
+        model = model.eval().requires_grad_(False)
+        stress_key = "stress" if atoms.pbc.any() else None
+        if stress_key is None:
+            # Scripted it is faster. For the stress the calculator changes the model, which a scripted one does not allow.
+            model = torch.jit.script(model)
         neighbors = MatScipyNeighborList(CUTOFF)
-        stress_key = "stress" if with_stress else None
-        model = model.requires_grad_(False)
-        step = single_points(atoms, SpkCalculator(model, neighbors, stress_key=stress_key, energy_unit="eV", dtype=dtype))
+        calculator = SpkCalculator(model, neighbors, stress_key=stress_key, energy_unit="eV", dtype=dtype)
+        step = single_points(atoms, calculator)
     server.run(step, atoms=len(atoms))
 
 
