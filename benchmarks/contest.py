@@ -38,16 +38,17 @@ class Worker:
         self.contestant = contestant
         self.name = contestant.name
         job = {"threads": 1, "dtype": "float32", **contestant.job, **job}
-        python = Path(sys.executable)
+        python, compiled = Path(sys.executable), {}
         paths = [str(BENCHMARKS)]
         if contestant.peer:
             python = PEERS / contestant.peer / "bin" / "python"
+            compiled = {"TORCHINDUCTOR_CACHE_DIR": str(PEERS / "compiled" / "inductor")}
             if not python.exists():
                 raise WorkerError(f"{contestant.peer} is not installed; `make peers` installs it in {PEERS}")
         else:
             paths.append(str(BENCHMARKS.parent))
         threads = {f"{library}_NUM_THREADS": str(job["threads"]) for library in ("OMP", "MKL", "OPENBLAS")}
-        environment = {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(paths), "EQPOT_PEERS": str(PEERS)}
+        environment = {**os.environ, **threads, **compiled, "PYTHONPATH": os.pathsep.join(paths), "EQPOT_PEERS": str(PEERS)}
         # The e3nn that MACE asks for reads its own constants with pickle.
         environment["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 (lives as long as the process)

@@ -82,7 +82,8 @@ def main() -> None:
     if "batch" in job:
         step = training_step(model, atoms, job["batch"])
     else:
-        step = single_points(atoms, MACECalculator(models=[model], device="cpu", default_dtype=job["dtype"]))
+        calculator = MACECalculator(models=[model], device="cpu", default_dtype=job["dtype"], compile_mode="default")
+        step = single_points(atoms, calculator)
     server.run(step, atoms=len(atoms))
 
 
