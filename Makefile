@@ -1,8 +1,11 @@
-# make demo: everything a newcomer needs, from an empty clone; make test: everything a maintainer needs.
+# make demo: everything a newcomer needs, from an empty clone; make test: everything a maintainer needs;
+# make peers: the packages that benchmarks/speed.py runs eqpot beside.
 PYTHON ?= python3
 BIN := .venv/bin
+EQPOT_PEERS ?= .peers
+PEERS := mace nequip schnetpack
 
-.PHONY: install demo test lint slow clean
+.PHONY: install demo test lint slow peers clean
 
 install: .venv/installed
 
@@ -27,6 +30,15 @@ test: lint
 
 slow: install
 	$(BIN)/python -m pytest -m slow
+
+peers: $(PEERS:%=$(EQPOT_PEERS)/%/installed)
+
+# The lists are complete, so nothing is left to resolve; schnetpack asks for Python 3.12 and runs on 3.11.
+$(EQPOT_PEERS)/%/installed: benchmarks/peers/%.txt constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --constraint constraints.txt torch
+	$(@D)/bin/python -m pip install --quiet --no-deps --ignore-requires-python --requirement $<
+	touch $@
 
 clean:
 	rm -rf .venv build *.egg-info demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

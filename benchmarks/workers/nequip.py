@@ -1,0 +1,135 @@
+"""NequIP and Allegro, compiled by AOTInductor once for every size: those of their tutorials and of rMD17."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from allegro.model import AllegroModel
+from ase import Atoms
+from nequip.data import AtomicDataDict, from_ase
+from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
+from nequip.integrations.ase import NequIPCalculator
+from nequip.model import NequIPGNNModel
+from nequip.scripts._compile_utils import AOTI_ASE_TARGET, COMPILE_TARGET_DICT
+from nequip.utils.aot import aot_export_model
+from nequip.utils.aoti_metadata import NEQUIP_AOTI_INPUTS_KEY, NEQUIP_AOTI_OUTPUTS_KEY, serialize_aoti_keys
+from nequip.utils.global_state import get_latest_global_state, set_global_state
+
+from structures import make_structure
+from workers.serve import Server, Step, endless_batches, labelled_frames, single_points
+
+ELEMENTS = ["C", "Cu", "H", "O", "Si"]
+"""All that occur: elements are embedded, so their number does not change the cost, and one compilation serves every system."""
+
+CUTOFF = {"nequip-tutorial": 5.0, "nequip-l2": 5.0, "nequip-rmd17": 4.0, "allegro-tutorial": 5.0}
+_RADIAL = {"radial_mlp_depth": 2, "radial_mlp_width": 64}
+NEQUIP: dict[str, dict[str, Any]] = {
+    "nequip-tutorial": {"num_layers": 4, "l_max": 1, "parity": True, "num_features": 32, **_RADIAL},
+    "nequip-l2": {"num_layers": 4, "l_max": 2, "parity": False, "num_features": 32, **_RADIAL},
+    "nequip-rmd17": {"num_layers": 5, "l_max": 3, "parity": True, "num_features": 64, **_RADIAL},
+}
+ALLEGRO: dict[str, Any] = {
+    "num_layers": 2,
+    "l_max": 1,
+    "parity": True,
+    "num_scalar_features": 64,
+    "num_tensor_features": 32,
+    "radial_chemical_embed_dim": 64,
+    "radial_chemical_embed": {
+        "_target_": "allegro.nn.TwoBodyBesselScalarEmbed",
+        "num_bessels": 8,
+        "bessel_trainable": False,
+        "polynomial_cutoff_p": 6,
+    },
+    "tp_path_channel_coupling": True,
+    **{f"{part}_hidden_layers_depth": 1 for part in ("scalar_embed_mlp", "allegro_mlp", "readout_mlp")},
+    **{f"{part}_hidden_layers_width": 64 for part in ("scalar_embed_mlp", "allegro_mlp", "readout_mlp")},
+    **{f"{part}_nonlinearity": "silu" for part in ("scalar_embed_mlp", "allegro_mlp", "readout_mlp")},
+}
+
+
+def make_model(name: str, dtype: str) -> torch.nn.Module:
+    common = {
+        "seed": 1,
+        "model_dtype": dtype,
+        "type_names": ELEMENTS,
+        "r_max": CUTOFF[name],
+        "avg_num_neighbors": 30.0,
+        "per_type_energy_scales": 1.0,
+        "per_type_energy_shifts": 0.0,
+    }
+    if name in NEQUIP:
+        return NequIPGNNModel(**common, num_bessels=8, polynomial_cutoff_p=6, **NEQUIP[name])
+    return AllegroModel(**common, **ALLEGRO)
+
+
+def to_data(atoms: Atoms, cutoff: float) -> AtomicDataDict.Type:
+    mapper = ChemicalSpeciesToAtomTypeMapper(model_type_names=ELEMENTS)
+    return NeighborListTransform(r_max=cutoff)(mapper(from_ase(atoms)))
+
+
+def compiled_model(name: str, dtype: str) -> Path:
+    """Return the compiled model, made by what `nequip-compile --mode aotinductor --target ase` calls, from random weights."""
+    path = Path(os.environ["EQPOT_PEERS"]) / "compiled" / f"{name}-{dtype}.nequip.pt2"
+    if path.exists():
+        return path
+    path.parent.mkdir(exist_ok=True)
+    model = make_model(name, dtype).eval()
+    target = COMPILE_TARGET_DICT[AOTI_ASE_TARGET]
+    bounds = {kind: torch.export.dynamic_shapes.Dim(f"num_{kind}s", min=2) for kind in ("graph", "node", "edge")}
+    metadata = {**model.metadata, **get_latest_global_state(only_metadata_related=True)}
+    metadata = {key: str(int(value)) if isinstance(value, bool) else str(value) for key, value in metadata.items()}
+    metadata[NEQUIP_AOTI_INPUTS_KEY] = serialize_aoti_keys(target["input"])
+    metadata[NEQUIP_AOTI_OUTPUTS_KEY] = serialize_aoti_keys(target["output"])
+    unfinished = path.with_name(f"{os.getpid()}-{path.name}")
+    aot_export_model(
+        model=model,
+        device="cpu",
+        input_fields=target["input"],
+        output_fields=target["output"],
+        data=target["data_settings"](to_data(make_structure("si64"), CUTOFF[name])),
+        batch_map=target["batch_map_settings"](bounds),
+        output_path=str(unfinished),
+        inductor_configs={"aot_inductor.metadata": metadata},
+    )
+    return unfinished.rename(path)
+
+
+def training_step(model: torch.nn.Module, atoms: Atoms, cutoff: float, batch: int) -> Step:
+    frames = []
+    for moved, energy, forces in labelled_frames(atoms):
+        labels = {AtomicDataDict.TOTAL_ENERGY_KEY: torch.tensor([[energy]]), AtomicDataDict.FORCE_KEY: torch.tensor(forces)}
+        frames.append(to_data(moved, cutoff) | labels)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    batches = endless_batches(len(frames), batch)
+
+    def step() -> None:
+        data = AtomicDataDict.batched_from_list([frames[i] for i in next(batches)])
+        energy, forces = data.pop(AtomicDataDict.TOTAL_ENERGY_KEY), data.pop(AtomicDataDict.FORCE_KEY)
+        result = model(data)
+        loss = ((result[AtomicDataDict.TOTAL_ENERGY_KEY] - energy) / len(atoms)).square().mean()
+        loss = loss + (result[AtomicDataDict.FORCE_KEY] - forces).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def main() -> None:
+    server = Server()
+    job = server.job
+    set_global_state(allow_tf32=False)
+    atoms = make_structure(job["system"])
+    if "batch" in job:
+        model = make_model(job["model"], job["dtype"]).train()
+        step = training_step(model, atoms, CUTOFF[job["model"]], job["batch"])
+    else:
+        path = compiled_model(job["model"], job["dtype"])
+        step = single_points(atoms, NequIPCalculator.from_compiled_model(path, device="cpu"))
+    server.run(step, atoms=len(atoms))
+
+
+if __name__ == "__main__":
+    main()
