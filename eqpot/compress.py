@@ -9,7 +9,7 @@ from eqpot.errors import ConfigError
 from eqpot.graph import AtomGraph
 from eqpot.model_file import RadialTable, load_potential, read_header, save_potential
 from eqpot.network.fibre_bundle import FibreBundleNetwork
-from eqpot.network.radial_table import intervals_of, tabulate
+from eqpot.network.radial_table import TabulatedRadial, intervals_of, tabulate
 from eqpot.potential import Potential
 
 DEFAULT_SPACING = 0.02
@@ -23,7 +23,7 @@ def compress(path: str | Path, output: str | Path, graphs: Sequence[AtomGraph], 
     `radial_slope`, of their derivatives, both over the largest value; `energy_mev_per_atom` and `force_mev_per_ang` on the graphs.
 
     Raises ConfigError for a spacing that is not between 0 and a tenth of the cutoff, no structures, or a potential that has no
-    radial functions to tabulate.
+    radial functions to tabulate; UnknownElementError for a graph with elements that it does not know.
     """
     exact = load_potential(path, dtype="float64")
     header = read_header(path)
@@ -37,13 +37,12 @@ def compress(path: str | Path, output: str | Path, graphs: Sequence[AtomGraph], 
     n_intervals = intervals_of(network.config.cutoff, spacing)
     rounded = tabulate(network, n_intervals).to(getattr(torch, header.dtype))
     compressed = Potential(rounded.double(), exact.elements, exact.reference_energies, float(exact.scale))
-    table = RadialTable(
-        n_intervals=n_intervals,
-        deviations=_radial_deviation(network, rounded, n_intervals) | _deviation_on(exact, compressed, graphs),
-    )
+    deviations = _radial_deviation(network, rounded, n_intervals) | _deviation_on(exact, compressed, graphs)
+    assert isinstance(rounded.radial, TabulatedRadial)
+    rounded.radial.deviations = deviations
     compressed.to(getattr(torch, header.dtype))
-    save_potential(compressed, output, header.training, table)
-    return table
+    save_potential(compressed, output, header.training)
+    return RadialTable(n_intervals=n_intervals, deviations=deviations)
 
 
 def _radial_deviation(exact: FibreBundleNetwork, tabulated: FibreBundleNetwork, n_intervals: int) -> dict[str, float]:
@@ -75,6 +74,7 @@ def _radial_deviation(exact: FibreBundleNetwork, tabulated: FibreBundleNetwork, 
 def _deviation_on(exact: Potential, compressed: Potential, graphs: Sequence[AtomGraph]) -> dict[str, float]:
     energy = force = 0.0
     for graph in graphs:
+        exact.check_elements(graph.numbers)
         expected, found = exact(*graph.tensors()), compressed(*graph.tensors())
         energy = max(energy, float((found["energies"] - expected["energies"]).sum().abs()) / max(graph.n_atoms, 1))
         force = max(force, float((found["forces"] - expected["forces"]).abs().max()))

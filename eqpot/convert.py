@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def _read_weights(path: Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise ModelFileError(f"There is no file {path} of weights; check the path.") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise ModelFileError(
             f"The weights {path} cannot be read as npz ({' '.join(str(error).split())}); write them with numpy.savez."
         ) from error

@@ -14,8 +14,12 @@ def edge_vectors(
     The one place where positions, cells and shifts become edge vectors; scripted exports use it too.
     """
     source, target = edge_index[0], edge_index[1]
-    edge_cells = cells.index_select(0, batch.index_select(0, target))
-    offsets = torch.bmm(shifts.to(positions.dtype).unsqueeze(1), edge_cells).squeeze(1)
+    if cells.shape[0] == 1:
+        # The same without a cell for every edge.
+        offsets = torch.matmul(shifts.to(positions.dtype), cells[0])
+    else:
+        edge_cells = cells.index_select(0, batch.index_select(0, target))
+        offsets = torch.bmm(shifts.to(positions.dtype).unsqueeze(1), edge_cells).squeeze(1)
     return positions.index_select(0, source) - positions.index_select(0, target) + offsets
 
 

@@ -22,7 +22,7 @@ from eqpot.network.config import NetworkConfig
 from eqpot.network.fibre_bundle import FibreBundleNetwork
 from eqpot.network.orientations import design_residual, required_degree
 from eqpot.network.ponita import PonitaNetwork
-from eqpot.network.radial_table import tabulate
+from eqpot.network.radial_table import SUPPORT, TabulatedRadial, tabulate
 from eqpot.network.reference_config import ReferenceConfig
 from eqpot.potential import DTYPES, Potential, check_device
 
@@ -91,13 +91,10 @@ class ModelHeader(BaseModel):
         return self
 
 
-def save_potential(
-    potential: Potential, path: str | Path, training: dict[str, Any] | None = None, radial_table: RadialTable | None = None
-) -> None:
+def save_potential(potential: Potential, path: str | Path, training: dict[str, Any] | None = None) -> None:
     """Write a potential to `path`, atomically: an interrupted call leaves an earlier file as it was.
 
-    training: what made the weights, such as {"data_sha256": ..., "frames": ...}; anything JSON can hold. radial_table: of a potential
-    whose radial functions are tables.
+    training: what made the weights, such as {"data_sha256": ..., "frames": ...}; anything JSON can hold.
     """
     network = potential.network
     header = ModelHeader(
@@ -112,7 +109,7 @@ def save_potential(
         dtype="float32" if potential.dtype == torch.float32 else "float64",
         versions={"eqpot": version("eqpot"), "torch": version("torch"), "python": platform.python_version()},
         training=training or {},
-        radial_table=radial_table,
+        radial_table=_radial_table(network),
     )
     tensors = {f"network.{name}": tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     orientations = network.stored_orientations()
@@ -162,11 +159,22 @@ def _build_network(header: ModelHeader, tensors: dict[str, torch.Tensor], orient
             return network
         if not isinstance(network, FibreBundleNetwork):
             raise ConfigError("radial tables belong to the exact fibre bundle")
-        return tabulate(network, header.radial_table.n_intervals, fill=False)
+        # Before memory is taken for as many as the header says.
+        if tensors["network.radial.coefficients"].shape[1] != header.radial_table.n_intervals + SUPPORT:
+            raise ConfigError("the radial tables do not have the intervals that the header says")
+        tabulated = tabulate(network, header.radial_table.n_intervals, fill=False)
+        assert isinstance(tabulated.radial, TabulatedRadial)
+        tabulated.radial.deviations = header.radial_table.deviations
+        return tabulated
     ponita = PonitaNetwork(header.network, numbers_of(header.elements))
     if not torch.equal(tensors["network.embedding.weight"].double(), ponita.embedding.weight.double()):
         raise ValueError("the input features are not those of the elements")
     return ponita
+
+
+def _radial_table(network: Network) -> RadialTable | None:
+    radial = network.radial if isinstance(network, FibreBundleNetwork) else None
+    return RadialTable(n_intervals=radial.n_intervals, deviations=radial.deviations) if isinstance(radial, TabulatedRadial) else None
 
 
 def _check_tensors(header: ModelHeader, tensors: dict[str, torch.Tensor]) -> None:

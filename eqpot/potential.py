@@ -1,7 +1,6 @@
 """`Potential`: a network with elements, reference energies, scale and cutoff; energies, forces and stress in eV and Å."""
 
 import math
-from typing import Any
 
 import torch
 from torch import nn
@@ -10,7 +9,7 @@ from eqpot.elements import MAX_ATOMIC_NUMBER, symbols_of
 from eqpot.errors import ConfigError, UnknownElementError
 from eqpot.graph import AtomGraph, edge_vectors
 from eqpot.kernels.fibre_bundle import FusedFibreBundle
-from eqpot.kernels.verify import fused_network
+from eqpot.kernels.verify import KernelChoice
 from eqpot.network.base import Network
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -40,8 +39,12 @@ def forces_and_stress(
     is sum r g^T. Other arguments as in `Potential.forward`.
     """
     forces = torch.zeros_like(positions).index_add(0, edge_index[1], gradient).index_add(0, edge_index[0], -gradient)
-    edge_batch = batch.index_select(0, edge_index[1])
-    virial = torch.zeros_like(cells).index_add(0, edge_batch, vectors.unsqueeze(2) * gradient.unsqueeze(1))
+    if cells.shape[0] == 1:
+        # The same without a matrix for every edge.
+        virial = torch.matmul(vectors.t(), gradient).unsqueeze(0)
+    else:
+        edge_batch = batch.index_select(0, edge_index[1])
+        virial = torch.zeros_like(cells).index_add(0, edge_batch, vectors.unsqueeze(2) * gradient.unsqueeze(1))
     virial = (virial + virial.transpose(1, 2)) / 2
     volume = torch.linalg.det(cells).abs().view(-1, 1, 1)
     return forces, torch.where(volume > 0, virial / torch.where(volume > 0, volume, torch.ones_like(volume)), torch.zeros_like(virial))
@@ -72,7 +75,7 @@ class Potential(nn.Module):
                 f"{network.n_elements} elements do not fit together."
             )
         self.network = network
-        self.fused: FusedFibreBundle | None = None
+        self.kernel_choice: KernelChoice | None = None
         self.elements = list(elements)
         # Without a cutoff every atom is everyone's neighbour; `neighbor_list` takes infinity for that.
         self.cutoff = math.inf if network.config.cutoff is None else float(network.config.cutoff)
@@ -83,22 +86,12 @@ class Potential(nn.Module):
         self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64), persistent=False)
 
     def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
-        # A change of dtype concerns the network alone; a change of device concerns everything; the kernel holds the old weights.
-        self.fused = None
+        # A change of dtype concerns the network alone; a change of device concerns everything.
         exact = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
         super()._apply(fn, recurse)
         for name, buffer in exact.items():
             setattr(self, name, buffer.to(fn(buffer).device))
         return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Copies and other processes compile or load the kernel for themselves.
-        return {**self.__dict__, "fused": self.fused is not None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({**state, "fused": None})
-        if state["fused"]:
-            self.fuse()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -120,25 +113,28 @@ class Potential(nn.Module):
 
     def fuse(self) -> None:
         """Let `evaluate` use the fused kernel from now on, where there is one for this network and it passes its check."""
-        self.fused = fused_network(self.network) if self.device.type == "cpu" else None
+        self.kernel_choice = KernelChoice(self.network)
+
+    def fused_kernel(self) -> FusedFibreBundle | None:
+        """Return the kernel that `evaluate` uses now, if any."""
+        return self.kernel_choice.kernel() if self.kernel_choice else None
 
     def evaluate(self, graph: AtomGraph, forces: bool = True) -> dict[str, torch.Tensor]:
         """Return what `forward` does for a graph, after checking its elements; without `forces` energy and energies alone."""
         self.check_elements(graph.numbers)
-        if self.fused is not None and not self.fused.is_current():
-            self.fused = None
-        if forces and self.fused is None:
+        fused = self.fused_kernel()
+        if forces and fused is None:
             # Forces are derivatives: a caller's no_grad must not reach them. (TorchScript has no enable_grad, so not in `forward`.)
             with torch.enable_grad():
                 result: dict[str, torch.Tensor] = self(*graph.tensors())
             return result
         with torch.no_grad():
             vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
-            if self.fused is None:
+            if fused is None:
                 energies = self.atomic_energies(vectors, graph.numbers, graph.edge_index)
             else:
                 species = self.species_of_number.index_select(0, graph.numbers)
-                energies, gradient = self.fused(vectors, species, graph.edge_index, forces)
+                energies, gradient = fused(vectors, species, graph.edge_index, forces)
                 energies = self.scale * energies + self.reference_energies.index_select(0, species)
             result = {"energy": torch.zeros_like(graph.cells[:, 0, 0]).index_add(0, graph.batch, energies), "energies": energies}
             if forces:

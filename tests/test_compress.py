@@ -1,12 +1,17 @@
 """Compressed potentials."""
 
+import json
+
 import pytest
 import torch
+from ase import Atoms
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from eqpot.cli.main import app
 from eqpot.compress import compress
-from eqpot.errors import ConfigError
+from eqpot.errors import ConfigError, ModelFileError, UnknownElementError
 from eqpot.export.torchscript import export_torchscript
 from eqpot.model_file import load_potential, read_header, save_potential
 from eqpot.neighbors import build_graph
@@ -51,7 +56,7 @@ def test_the_fused_kernel_uses_the_tables_as_they_are(original, tmp_path):
     output = tmp_path / "compressed.safetensors"
     compress(original, output, [build_graph(ethanol(), 4.0)], spacing=0.1)
     potential, graph = load_potential(output), build_graph(ethanol(), 4.0)
-    assert potential.fused is not None
+    assert potential.fused_kernel() is not None
     torch.testing.assert_close(potential.evaluate(graph)["forces"], potential(*graph.tensors())["forces"], rtol=1e-12, atol=1e-12)
 
 
@@ -80,4 +85,26 @@ def test_the_command(original, tmp_path):
     result = CliRunner().invoke(app, ["compress", str(original), "-o", str(tmp_path / "c.safetensors")])
     assert result.exit_code == 0, result.output
     assert "force_mev_per_ang" in result.output
-    assert load_potential(tmp_path / "c.safetensors").fused is not None
+    assert load_potential(tmp_path / "c.safetensors").fused_kernel() is not None
+
+
+def test_a_compressed_potential_can_be_saved_again(original, tmp_path):
+    table = compress(original, tmp_path / "c.safetensors", [build_graph(ethanol(), 4.0)])
+    save_potential(load_potential(tmp_path / "c.safetensors"), tmp_path / "again.safetensors")
+    assert read_header(tmp_path / "again.safetensors").radial_table == table
+    load_potential(tmp_path / "again.safetensors")
+
+
+def test_a_header_that_promises_other_tables_is_refused_before_they_are_made(original, tmp_path):
+    compress(original, tmp_path / "c.safetensors", [build_graph(ethanol(), 4.0)])
+    with safe_open(tmp_path / "c.safetensors", framework="pt") as file:
+        header = json.loads(file.metadata()["eqpot"])
+    header["radial_table"]["n_intervals"] = 10**12
+    save_file(load_file(tmp_path / "c.safetensors"), tmp_path / "wrong.safetensors", metadata={"eqpot": json.dumps(header)})
+    with pytest.raises(ModelFileError, match="do not have the intervals"):
+        load_potential(tmp_path / "wrong.safetensors")
+
+
+def test_unknown_elements_of_the_data_are_named(original, tmp_path):
+    with pytest.raises(UnknownElementError, match="holds Xe"):
+        compress(original, tmp_path / "c.safetensors", [build_graph(Atoms("Xe2", [[0, 0, 0], [0, 0, 2]]), 4.0)])

@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -18,41 +19,67 @@ class CompilationError(Exception):
     """There is no C compiler, or it refused the source."""
 
 
+@cache
 def cache_folder() -> Path:
-    """Return where compiled kernels are kept: $EQPOT_CACHE, or eqpot in the user's cache folder."""
-    chosen = os.environ.get("EQPOT_CACHE")
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eqpot"
+    """Return where compiled kernels are kept: $EQPOT_CACHE, or eqpot in the user's cache folder, or else a folder of this process.
+
+    A folder is taken only if it can be written and belongs to the user: libraries from it are run.
+    """
+    try:
+        chosen = os.environ.get("EQPOT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eqpot"
+        folder = Path(chosen)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mine = not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
+        if mine and os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):
+        pass
+    return Path(tempfile.mkdtemp(prefix="eqpot-"))
 
 
 @cache
-def compile_library(source: Path, definitions: tuple[tuple[str, str], ...]) -> ctypes.CDLL:
-    """Return the library made of `source` with the macros `definitions`; CompilationError where that cannot be had."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        raise CompilationError("there is no C compiler (cc, gcc or clang)")
-    command = [*compiler.split(), *_FLAGS, *(f"-D{name}={value}" for name, value in definitions)]
+def compile_library(sources: tuple[Path, ...], definitions: tuple[tuple[str, str], ...]) -> ctypes.CDLL:
+    """Return the library made of the first source, which includes the others, with the macros `definitions`.
+
+    Raises CompilationError where that cannot be had. A compiler is needed only for what the cache does not hold.
+    """
+    arguments = [*_FLAGS, *(f"-D{name}={value}" for name, value in definitions)]
     # A library made for one processor may not run on another that shares the cache, as the nodes of a cluster do.
-    key = "\0".join([source.read_text(), *command, _compiler_version(compiler), _processor()])
-    library = cache_folder() / f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
+    key = "\0".join([*(source.read_text() for source in sources), *arguments, _processor()])
+    library = cache_folder() / f"{sources[0].stem}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
     try:
-        if not library.exists():
-            library.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-                made = Path(folder) / library.name
-                subprocess.run([*command, str(source), "-o", str(made), "-lm"], check=True, capture_output=True, text=True)  # noqa: S603
-                made.replace(library)
+        if not _is_whole(library):
+            _compile(sources[0], arguments, library)
         return ctypes.CDLL(str(library))
-    except subprocess.CalledProcessError as error:
-        raise CompilationError(f"{compiler} failed: {(error.stderr.strip().splitlines() or ['no message'])[0]}") from error
     except OSError as error:
         raise CompilationError(str(error)) from error
 
 
-def _compiler_version(compiler: str) -> str:
-    try:
-        return subprocess.run([*compiler.split(), "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
-    except OSError as error:
-        raise CompilationError(f"the C compiler {compiler} cannot be run ({error})") from error
+def _is_whole(library: Path) -> bool:
+    """Tell whether a library is there as it was written: a truncated one would end the process."""
+    digest = library.with_suffix(".sha256")
+    return library.is_file() and digest.is_file() and digest.read_text() == hashlib.sha256(library.read_bytes()).hexdigest()
+
+
+def _compile(source: Path, arguments: list[str], library: Path) -> None:
+    chosen = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if chosen is None:
+        raise CompilationError("there is no C compiler (cc, gcc or clang)")
+    compiler = [chosen] if Path(chosen).is_file() else shlex.split(chosen)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        made = Path(folder) / library.name
+        try:
+            command = [*compiler, *arguments, str(source), "-o", str(made), "-lm"]
+            subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+        except subprocess.CalledProcessError as error:
+            raise CompilationError(f"{chosen} failed: {(error.stderr.strip().splitlines() or ['no message'])[0]}") from error
+        except OSError as error:
+            raise CompilationError(f"the C compiler {chosen} cannot be run ({error})") from error
+        digest = made.with_suffix(".sha256")
+        digest.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
+        # Whoever finds the digest but an older library compiles again.
+        made.replace(library)
+        digest.replace(library.with_suffix(".sha256"))
 
 
 def _processor() -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from eqpot.errors import NeighborError
 from eqpot.kernels.compiler import CompilationError, compile_library
 from eqpot.network.fibre_bundle import FibreBundleNetwork
 from eqpot.network.radial_table import TabulatedRadial, intervals_of, radial_coefficients
@@ -16,6 +17,8 @@ from eqpot.network.radial_table import TabulatedRadial, intervals_of, radial_coe
 _MAX_BLOCKS = 8
 _SPACING = {torch.float32: 0.0125, torch.float64: 0.004}
 """Å between the knots of the radial tables: their error falls with the sixth power and is below that of the dtype, or close to it."""
+
+_SOURCES = tuple(Path(__file__).with_name(name) for name in ("fibre_bundle.c", "edges.h", "products.h"))
 
 _Pointer = ctypes.c_void_p
 _MATRICES = (
@@ -69,12 +72,9 @@ class FusedFibreBundle:
             "FEATURE_DEGREE": config.feature_degree,
             "KERNEL_DEGREE": config.kernel_degree,
         }
-        source = Path(__file__).with_name("fibre_bundle.c")
-        self._library = compile_library(source, tuple((name, str(value)) for name, value in definitions.items()))
+        self._library = compile_library(_SOURCES, tuple((name, str(value)) for name, value in definitions.items()))
         self._library.scratch_size.restype = ctypes.c_int64
         self.dtype = dtype
-        self._weights = list(network.parameters())
-        self._version = self._weights_version()
         self.network = copy.deepcopy(network).double().cpu().requires_grad_(False)
         radial = network.radial
         self._n_intervals = radial.n_intervals if isinstance(radial, TabulatedRadial) else intervals_of(config.cutoff, _SPACING[dtype])
@@ -86,16 +86,9 @@ class FusedFibreBundle:
         self._tables = (_Pointer * (config.n_blocks * n_species * n_species))()
         self._model = self._pack(n_species)
 
-    def _weights_version(self) -> int:
-        return sum(weight._version for weight in self._weights)
-
-    def is_current(self) -> bool:
-        """Tell whether the network's weights are still those that this object was made of."""
-        return self._weights_version() == self._version
-
     def _hold(self, tensor: torch.Tensor) -> int:
         """Return the address of a copy in the kernel's dtype that lives as long as this object."""
-        self._keep.append(_aligned(tensor.to(self.dtype)))
+        self._keep.append(_aligned_empty(tensor.numel(), self.dtype).copy_(tensor.reshape(-1)))
         return self._keep[-1].data_ptr()
 
     def _pack(self, n_species: int) -> _Model:
@@ -149,32 +142,40 @@ class FusedFibreBundle:
         for number, table in enumerate(tables):
             self._tables[(number * n_species + target) * n_species + source] = self._hold(table)
 
-    def _space(self, name: str, size: int) -> torch.Tensor:
-        """Return at least `size` numbers that are kept from call to call: fresh memory would cost page faults at every step."""
-        held = self._workspace.get(name)
-        if held is None or len(held) < size:
-            held = self._workspace[name] = _aligned(torch.empty(size, dtype=self.dtype))
-        return held
-
     def __call__(
         self, vectors: torch.Tensor, species: torch.Tensor, edge_index: torch.Tensor, gradient: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return atomic energies [n_atoms], float64, and the gradient [n_edges, 3] of their sum in the kernel's dtype.
 
-        Arguments as in `FibreBundleNetwork.forward`, on the CPU; edges sorted by target. Without `gradient` it is zero and costs nothing.
+        Arguments as in `FibreBundleNetwork.forward`, on the CPU, edges in any order. Without `gradient` it is zero and costs nothing;
+        where a vector is not finite everything is NaN. Raises NeighborError for more edges than 32-bit numbers count.
         """
-        with self._lock:
-            return self._evaluate(vectors, species, edge_index, gradient)
+        if len(vectors) >= 2**31:
+            raise NeighborError(f"The structure has {len(vectors)} edges; the fused kernel takes fewer than 2^31. Use a smaller structure.")
+        if not bool(torch.isfinite(vectors).all()):
+            nothing = torch.full((len(species),), math.nan, dtype=torch.float64)
+            return nothing, torch.full_like(vectors, math.nan, dtype=self.dtype)
+        if bool((edge_index[1, 1:] < edge_index[1, :-1]).any()):
+            order = torch.argsort(edge_index[1], stable=True)
+            energies, sorted_gradient = self(vectors[order], species, edge_index[:, order], gradient)
+            return energies, torch.empty_like(sorted_gradient).index_copy_(0, order, sorted_gradient)
+        # Another thread may be at work, or may have been when this process was forked: then this call has memory of its own.
+        own = self._lock.acquire(blocking=False)
+        try:
+            return self._evaluate(vectors, species, edge_index, gradient, self._workspace if own else {})
+        finally:
+            if own:
+                self._lock.release()
 
     def _evaluate(
-        self, vectors: torch.Tensor, species: torch.Tensor, edge_index: torch.Tensor, gradient: bool
+        self, vectors: torch.Tensor, species: torch.Tensor, edge_index: torch.Tensor, gradient: bool, workspace: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         n_atoms, n_edges, n_blocks = len(species), len(vectors), self._model.n_blocks
         source, target = edge_index[0].to(torch.int32), edge_index[1].to(torch.int32)
         narrow = species.to(torch.int32)
         n_species = self._model.n_species
         pairs = set(torch.unique(species[edge_index[1]] * n_species + species[edge_index[0]]).tolist()) if n_species > 1 else {0}
-        for pair in pairs - self._pairs:
+        for pair in sorted(pairs - self._pairs):
             self._tabulate(pair // n_species, pair % n_species)
             self._pairs.add(pair)
         vectors = vectors.detach().to(self.dtype).contiguous()
@@ -203,7 +204,7 @@ class FusedFibreBundle:
             n_edges=n_edges,
             n_threads=n_threads,
             want_gradient=int(gradient),
-            **{name: self._space(name, size).data_ptr() for name, size in sizes.items()},
+            **{name: _space(workspace, name, size, self.dtype).data_ptr() for name, size in sizes.items()},
             species=narrow.data_ptr(),
             vectors=vectors.data_ptr(),
             source=source.data_ptr(),
@@ -223,12 +224,19 @@ def _arguments(*values: int | torch.Tensor) -> list[ctypes.c_int64 | ctypes.c_vo
     return [_Pointer(value.data_ptr()) if isinstance(value, torch.Tensor) else ctypes.c_int64(value) for value in values]
 
 
-def _aligned(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a contiguous copy whose address is a multiple of 64 bytes, as the kernel's vectors want it."""
-    size = tensor.numel()
-    buffer = torch.empty(size + 64 // tensor.itemsize, dtype=tensor.dtype)
-    skip = -buffer.data_ptr() % 64 // tensor.itemsize
-    return buffer[skip : skip + size].view(tensor.shape).copy_(tensor)
+def _space(workspace: dict[str, torch.Tensor], name: str, size: int, dtype: torch.dtype) -> torch.Tensor:
+    """Return at least `size` numbers, kept from call to call: fresh memory would cost page faults at every step."""
+    held = workspace.get(name)
+    if held is None or not size <= len(held) <= max(4 * size, 1 << 20):
+        held = workspace[name] = _aligned_empty(size, dtype)
+    return held
+
+
+def _aligned_empty(size: int, dtype: torch.dtype) -> torch.Tensor:
+    """Return uninitialised numbers [size] whose address is a multiple of 64 bytes, as the kernel's vectors want it."""
+    buffer = torch.empty(size + 64 // dtype.itemsize, dtype=dtype)
+    skip = -buffer.data_ptr() % 64 // dtype.itemsize
+    return buffer[skip : skip + size]
 
 
 def _harmonic_norms(degree: int) -> torch.Tensor:

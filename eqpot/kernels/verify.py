@@ -1,6 +1,7 @@
 """Fused kernels are used only where they agree with the network that they stand for."""
 
 import logging
+from typing import Any
 
 import torch
 
@@ -13,6 +14,41 @@ _logger = logging.getLogger(__name__)
 
 TOLERANCES = {torch.float32: 3e-5, torch.float64: 1e-8}
 """Largest deviation from float64 eager, in energies and edge gradients, over the largest of them."""
+
+
+class KernelChoice:
+    """The fused form of a network as long as its weights stay what they were; made when it is first asked for, and again when they changed.
+
+    Weights that require gradients are being trained and have none. Changes through `tensor.data` go unnoticed: make another choice then.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self._kernel: FusedFibreBundle | None = None
+        self._places: list[tuple[Any, str]] = []
+        self._seen: list[tuple[Any, ...]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and other processes make their own.
+        return {"network": self.network}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        KernelChoice.__init__(self, state["network"])
+
+    def kernel(self) -> FusedFibreBundle | None:
+        """Return the kernel to use now, or None where there is none."""
+        if self._seen is None or self._look() != self._seen:
+            holders = [held for module in self.network.modules() for held in (module._parameters, module._buffers)]
+            self._places = [(held, name) for held in holders for name, tensor in held.items() if tensor is not None]
+            self._seen = self._look()
+            tensors = [held[name] for held, name in self._places]
+            usable = all(t.device.type == "cpu" and not t.requires_grad and not t.is_inference() for t in tensors)
+            self._kernel = fused_network(self.network) if usable else None
+        return self._kernel
+
+    def _look(self) -> list[tuple[Any, ...]]:
+        tensors = [held.get(name) for held, name in self._places]
+        return [(id(t), t.data_ptr(), -1 if t.is_inference() else t._version, t.requires_grad) if t is not None else () for t in tensors]
 
 
 def fused_network(network: Network) -> FusedFibreBundle | None:
@@ -35,14 +71,15 @@ def largest_deviation(fused: FusedFibreBundle) -> float:
     """Return the largest deviation of energies and gradients from float64 eager, relative, on clusters of the network's elements."""
     network = fused.network
     generator = torch.Generator().manual_seed(0)
-    n_atoms = 8
+    # More than a group of the kernel; of many elements a few, as each pair costs its tables.
+    n_atoms, n_species = 20, min(network.n_elements, 6)
     # Distances from a third of the cutoff to beyond it.
     directions = torch.nn.functional.normalize(torch.randn((n_atoms, 3), generator=generator, dtype=torch.float64), dim=1)
     positions = directions * network.config.cutoff * torch.linspace(0.3, 0.8, n_atoms, dtype=torch.float64).unsqueeze(1)
     vectors = positions.unsqueeze(0) - positions.unsqueeze(1)
     near = vectors.norm(dim=-1) < network.config.cutoff
     target, source = torch.nonzero(near & ~torch.eye(n_atoms, dtype=torch.bool)).T
-    species = torch.arange(n_atoms) % network.n_elements
+    species = torch.arange(n_atoms) % n_species
     edges = torch.stack([source, target])
     with torch.inference_mode(False), torch.enable_grad():
         exact_vectors = vectors[target, source].requires_grad_()

@@ -20,6 +20,9 @@ DEFAULT_BUILDER = "matscipy"
 SMALL = 64
 """Atoms up to which all distances of an open structure are cheaper than a cell list."""
 
+LARGE = 10_000
+"""Atoms up to which all pairs fit the memory of a common machine."""
+
 CLOSEST_DISTANCE = 0.1
 """Å. Atoms closer than this lie on top of each other: no chemistry has them, and a potential's forces diverge."""
 
@@ -78,6 +81,11 @@ def _open_pairs(positions: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[
         raise NeighborError(
             "The potential has no cutoff, so an atom of a periodic structure would have endless neighbours; use a potential with a "
             "cutoff, or set pbc to False for a molecule."
+        )
+    if len(positions) > LARGE:
+        raise NeighborError(
+            f"The potential has no cutoff, and {len(positions)} atoms have {len(positions) * (len(positions) - 1)} pairs; "
+            f"use a potential with a cutoff, or at most {LARGE} atoms."
         )
     squares = ((positions[:, None] - positions) ** 2).sum(axis=2)
     np.fill_diagonal(squares, np.inf)

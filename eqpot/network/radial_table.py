@@ -54,11 +54,15 @@ class TabulatedRadial(nn.Module):
     coefficients: torch.Tensor
 
     def __init__(self, n_elements: int, n_intervals: int, width: int, cutoff: float) -> None:
-        """n_intervals: pieces of the splines from 0 to the cutoff. width: functions per pair of elements."""
+        """n_intervals: pieces of the splines from 0 to the cutoff. width: functions per pair of elements.
+
+        The attribute `deviations` says how far the tables are from what they were made of, where that was measured.
+        """
         super().__init__()
         self.n_elements = n_elements
         self.n_intervals = n_intervals
         self.cutoff = cutoff
+        self.deviations: dict[str, float] = {}
         self.register_buffer("coefficients", torch.zeros(n_elements * n_elements, n_intervals + SUPPORT, width))
 
     def forward(self, lengths: torch.Tensor, source_species: torch.Tensor, target_species: torch.Tensor) -> torch.Tensor:
@@ -68,7 +72,8 @@ class TabulatedRadial(nn.Module):
     def unwindowed(self, lengths: torch.Tensor, source_species: torch.Tensor, target_species: torch.Tensor) -> torch.Tensor:
         """Return the functions before the window."""
         position = lengths * (self.n_intervals / self.cutoff)
-        knots = position.detach().floor().clamp(0, self.n_intervals - 1)
+        # NaN stays NaN in t and must not become a row.
+        knots = position.detach().nan_to_num().floor().clamp(0, self.n_intervals - 1)
         t = position - knots
         v = 1 - t
         weights = [

@@ -40,7 +40,7 @@ class Muon(torch.optim.Optimizer):
         """Move all weights once; gradients are taken from `.grad`."""
         assert closure is None
         for group in self.param_groups:
-            weights = group["params"]
+            weights = [weight for weight in group["params"] if weight.grad is not None]
             for weight in weights:
                 if not self.state[weight]:
                     self.state[weight]["momentum"] = torch.zeros_like(weight)
@@ -75,7 +75,8 @@ def orthogonalise(matrices: torch.Tensor, iterations: int) -> torch.Tensor:
     a, b, c = _NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if tall else matrices
-    x = x / (x.flatten(1).norm(dim=1).view(-1, 1, 1) + torch.finfo(x.dtype).tiny)
+    # A gradient that vanishes must not become a step of full size, nor its norm underflow.
+    x = x / x.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1)
     for _ in range(iterations):
         gram = torch.bmm(x, x.transpose(1, 2))
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)

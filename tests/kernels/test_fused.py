@@ -3,6 +3,9 @@
 import copy
 import logging
 import pickle
+import resource
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 
-from eqpot.graph import collate
+from eqpot.graph import collate, edge_vectors
 from eqpot.kernels import compiler, verify
 from eqpot.kernels.fibre_bundle import FusedFibreBundle
 from eqpot.kernels.verify import fused_network, largest_deviation
@@ -26,6 +29,8 @@ SHAPES = {
     "four blocks": {"n_blocks": 4},
     "12 points": {"n_orientations": 12, "feature_degree": 1, "kernel_degree": 2},
     "48 points": {"n_orientations": 48, "feature_degree": 3, "kernel_degree": 3},
+    "36 points": {"n_orientations": 36, "feature_degree": 2, "kernel_degree": 4},
+    "84 points": {"n_orientations": 84, "feature_degree": 4, "kernel_degree": 4},
     "48 channels": {"n_channels": 48},
     "no angles": {"feature_degree": 0, "kernel_degree": 0},
 }
@@ -35,7 +40,7 @@ def fused_potential(dtype=torch.float64, **changes):
     config = NetworkConfig(**{"n_channels": 32, "radial_width": 16, "cutoff": 4.0} | changes)
     potential = random_potential(config=config).to(dtype)
     potential.fuse()
-    assert potential.fused is not None
+    assert potential.fused_kernel() is not None
     return potential
 
 
@@ -113,6 +118,9 @@ def test_threads_change_nothing():
 
 
 def test_a19b_energies_alone_cost_no_reverse_pass():
+    potential, graph = fused_potential(), build_graph(ethanol(), 4.0)
+    vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
+    assert not potential.fused_kernel()(vectors, potential.species_of_number[graph.numbers], graph.edge_index, gradient=False)[1].any()
     for potential in (fused_potential(), random_potential()):
         graph = build_graph(ethanol(), potential.cutoff)
         energies = potential.evaluate(graph, forces=False)
@@ -156,13 +164,13 @@ def test_the_check_sees_a_wrong_kernel():
 def test_without_a_compiler_potentials_work_and_say_so(monkeypatch, caplog, tmp_path):
     path = tmp_path / "potential.safetensors"
     save_potential(random_potential(config=NetworkConfig(n_channels=16)), path)
-    monkeypatch.setenv("EQPOT_CACHE", str(tmp_path))
+    monkeypatch.setattr(compiler, "cache_folder", lambda: tmp_path)
     compiler.compile_library.cache_clear()
     for wrong in ("no-such-compiler", "false"):
         monkeypatch.setenv("CC", wrong)
         with caplog.at_level(logging.WARNING):
             potential = load_potential(path)
-        assert potential.fused is None
+        assert potential.fused_kernel() is None
         assert "The fused kernel is not used" in caplog.text
         assert wrong in caplog.text
         assert potential.evaluate(build_graph(Atoms("H"), 5.0))["energy"].shape == (1,)
@@ -171,27 +179,104 @@ def test_without_a_compiler_potentials_work_and_say_so(monkeypatch, caplog, tmp_
 def test_odd_numbers_of_channels_stay_eager():
     potential = random_potential(config=NetworkConfig(n_channels=10))
     potential.fuse()
-    assert potential.fused is None
+    assert potential.fused_kernel() is None
 
 
 def test_other_dtype_means_other_kernel():
-    """A25: weights that change dtype leave the kernel that was made of the old ones."""
+    """A25: the kernel follows the weights."""
     potential = fused_potential()
-    assert potential.float().fused is None
+    assert potential.float().fused_kernel().dtype == torch.float32
 
 
-def test_changed_weights_are_noticed():
+def _optimizer_step(network):
+    network.requires_grad_(True)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, fused=True)
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+
+
+CHANGES = {
+    "in place": lambda network: network.lift_product.gates.weight.mul_(1.5),
+    "a fused optimizer": _optimizer_step,
+    "one vector": lambda network: torch.nn.utils.vector_to_parameters(
+        1.1 * torch.nn.utils.parameters_to_vector(network.parameters()), network.parameters()
+    ),
+    "load_state_dict": lambda network: network.load_state_dict({name: 1.1 * value for name, value in network.state_dict().items()}),
+    "assigned": lambda network: network.load_state_dict({n: 1.1 * v for n, v in network.state_dict().items()}, assign=True),
+    "another parameter": lambda network: setattr(network.embedding, "weight", torch.nn.Parameter(1.1 * network.embedding.weight)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_changed_weights_are_noticed(change):
     potential, graph = fused_potential(), build_graph(ethanol(), 4.0)
+    before = potential.evaluate(graph)["energy"]
     with torch.no_grad():
-        potential.network.lift_product.gates.weight[0, 0] += 0.5
+        change(potential.network)
     changed = potential.evaluate(graph)
-    assert potential.fused is None
-    torch.testing.assert_close(changed["energy"], potential(*graph.tensors())["energy"])
+    assert abs(float(changed["energy"] - before)) > 1e-3
+    torch.testing.assert_close(changed["energy"], potential(*graph.tensors())["energy"], rtol=1e-8, atol=1e-8)
 
 
 def test_copies_and_pickles_have_kernels_of_their_own():
     potential, graph = fused_potential(), build_graph(ethanol(), 4.0)
     for twin in (copy.deepcopy(potential), pickle.loads(pickle.dumps(potential))):
-        assert twin.fused is not None
-        assert twin.fused is not potential.fused
+        assert twin.fused_kernel() is not None
+        assert twin.fused_kernel() is not potential.fused_kernel()
         assert torch.equal(twin.evaluate(graph)["forces"], potential.evaluate(graph)["forces"])
+
+
+def test_what_is_not_finite_gives_nan():
+    potential, graph = fused_potential(), build_graph(many_atoms(), 4.0)
+    graph.positions[3, 1] = float("nan")
+    assert potential.evaluate(graph)["energy"].isnan().all()
+    assert potential.evaluate(graph)["forces"].isnan().all()
+
+
+def test_unsorted_edges():
+    potential, graph = fused_potential(), build_graph(many_atoms(), 4.0)
+    order = torch.randperm(len(graph.shifts), generator=torch.Generator().manual_seed(0))
+    shuffled = type(graph)(graph.positions, graph.numbers, graph.cells, graph.edge_index[:, order], graph.shifts[order], graph.batch)
+    for name, value in potential.evaluate(graph).items():
+        torch.testing.assert_close(potential.evaluate(shuffled)[name], value, rtol=1e-9, atol=1e-9)
+
+
+def test_threads_of_python_share_a_kernel():
+    potential = fused_potential()
+    graphs = [build_graph(atoms, 4.0) for atoms in (ethanol(), many_atoms(), many_atoms() * (2, 1, 1))]
+    expected = [potential.evaluate(graph)["forces"] for graph in graphs]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda index: potential.evaluate(graphs[index % 3])["forces"], range(60)))
+    assert all(torch.equal(result, expected[index % 3]) for index, result in enumerate(results))
+
+
+def test_a32_memory_is_flat():
+    potential, graph = fused_potential(torch.float32), build_graph(ethanol(), 4.0)
+    for _ in range(200):
+        potential.evaluate(graph)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(2000):
+        potential.evaluate(graph)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2000  # kB
+
+
+def test_more_threads_are_used_where_there_is_work(monkeypatch):
+    potential, graph = fused_potential(), build_graph(many_atoms() * (2, 2, 2), 4.0)
+    used, library = [], potential.fused_kernel()._library
+    evaluate = library.evaluate
+
+    def spy(model, system):
+        used.append(system._obj.n_threads)
+        evaluate(model, system)
+
+    functions = {name: getattr(library, name) for name in ("scratch_size", "sort_by_source")}
+    monkeypatch.setattr(potential.fused_kernel(), "_library", SimpleNamespace(**functions, evaluate=spy))
+    before = torch.get_num_threads()
+    try:
+        for n_threads in (1, 2, 100):
+            torch.set_num_threads(n_threads)
+            potential.evaluate(graph)
+    finally:
+        torch.set_num_threads(before)
+    assert used == [1, 2, graph.n_atoms // 64]
