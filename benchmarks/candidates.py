@@ -130,8 +130,9 @@ def run_one(task: Task, overrides: Mapping[str, Any], data: Path, seconds: float
 
 def is_done(result: Mapping[str, Any] | None, overrides: Mapping[str, Any], seconds: float, seed: int) -> bool:
     """Return whether a result is that of this network, budget and seed."""
-    wanted = (json.loads(NetworkConfig(**overrides).model_dump_json()), seconds, seed)
-    return result is not None and (result["network"], result["seconds"], result["seed"]) == wanted
+    if result is None or (result["seconds"], result["seed"]) != (seconds, seed):
+        return False
+    return NetworkConfig(**result["network"]) == NetworkConfig(**overrides)
 
 
 def run_all(

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from eqpot.network.fibre import OrientationGrid
+from eqpot.network.radial import radial_kernel
 
 
 class LiftConvolution(nn.Module):
@@ -22,7 +23,7 @@ class LiftConvolution(nn.Module):
         self.n_degrees = degree + 1
         self.n_channels = n_channels
         self.norm = 1 / math.sqrt(average_neighbors)
-        self.radial = nn.Linear(radial_width, self.n_degrees * n_channels, bias=False)
+        self.radial = radial_kernel(radial_width, self.n_degrees * n_channels)
         degree_of = [n for n in range(degree + 1) for _ in range(2 * n + 1)]
         self.register_buffer("degree_of", torch.tensor(degree_of), persistent=False)
 
@@ -46,7 +47,7 @@ class GridConvolution(nn.Module):
         self.n_degrees = kernel_degree + 1
         self.n_channels = n_channels
         self.norm = 1 / math.sqrt(average_neighbors * self.n_degrees)
-        self.radial = nn.Linear(radial_width, self.n_degrees * n_channels, bias=False)
+        self.radial = radial_kernel(radial_width, self.n_degrees * n_channels)
 
     def forward(
         self,

@@ -144,7 +144,7 @@ def test_a3_stress_is_the_strain_derivative_of_the_energy(potential):
     stress = evaluate(potential, atoms)["stress"][0]
     strain_direction = np.random.default_rng(1).normal(size=(3, 3))
     strain_direction += strain_direction.T
-    h = 1e-5
+    h = 1e-6
     energies = []
     for sign in (1, -1):
         strain = np.eye(3) + sign * h * strain_direction
@@ -199,7 +199,7 @@ def test_the_gradient_of_the_training_loss_is_its_derivative(potential):
     generator = torch.Generator().manual_seed(9)
     direction = [torch.randn(parameter.shape, generator=generator, dtype=torch.float64) for parameter in parameters]
     gradient = step(parameters, *arguments)[1:]
-    h = 1e-5
+    h = 1e-6
     losses = [float(step([a + sign * h * b for a, b in zip(parameters, direction, strict=True)], *arguments)[0]) for sign in (1, -1)]
     slope = float(sum((a * b).sum() for a, b in zip(gradient, direction, strict=True)))
     assert slope == pytest.approx((losses[0] - losses[1]) / (2 * h), rel=1e-6)
