@@ -16,6 +16,7 @@ from eqpot.potential import Potential
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "examples" / "data"
 ETHANOL = DATA / "ethanol.npz"
+ASPIRIN = DATA / "aspirin.npz"
 SILICON = DATA / "silicon.extxyz"
 
 SMALL = NetworkConfig(n_channels=8, radial_width=16, n_bessel=6, cutoff=4.0)

@@ -1,6 +1,7 @@
 """The fused kernel is the network in another order: compared with float64 eager on every shape it is made for."""
 
 import copy
+import itertools
 import logging
 import pickle
 import resource
@@ -280,3 +281,13 @@ def test_more_threads_are_used_where_there_is_work(monkeypatch):
     finally:
         torch.set_num_threads(before)
     assert used == [1, 2, graph.n_atoms // 64]
+
+
+def test_a12_edges_along_grid_directions_and_at_the_cutoff():
+    potential = fused_potential()
+    directions = potential.network.grid.orientations.numpy()
+    lengths = [1.1, 4.0 * (1 - 1e-9), 4.0 * (1 + 1e-9), 3.999]
+    for direction, length in itertools.product(directions[:6], lengths):
+        atoms = Atoms("OCH", [[0, 0, 0], length * direction, -1.3 * direction])
+        graph = build_graph(atoms, 5.0)
+        torch.testing.assert_close(potential.evaluate(graph)["forces"], potential(*graph.tensors())["forces"], rtol=1e-8, atol=1e-8)

@@ -17,7 +17,7 @@ from eqpot.md import Settings, Simulation
 from eqpot.model_file import read_header
 from eqpot.training import TrainConfig, evaluate
 from eqpot.units import GIGAPASCAL
-from helpers import ETHANOL, ROOT, SILICON
+from helpers import ASPIRIN, ETHANOL, ROOT, SILICON
 from measure import energy_of, force_deviation, result_of, rotation_error, stress_deviation
 
 FOLDERS = {path.name: path for path in sorted((ROOT / "potentials").iterdir()) if path.is_dir()}
@@ -34,8 +34,8 @@ def rattled(name):
     return atoms
 
 
-def test_both_are_there():
-    assert set(FOLDERS) == {"ethanol", "silicon"}
+def test_all_are_there():
+    assert set(FOLDERS) == {"aspirin", "ethanol", "silicon"}
 
 
 @EACH
@@ -48,7 +48,10 @@ def test_folder_is_complete_and_its_recipe_is_a_valid_configuration(name):
     assert header.dtype == "float32"
 
 
-@pytest.mark.parametrize(("name", "data", "energy", "forces"), [("ethanol", ETHANOL, 0.17, 6.0), ("silicon", SILICON, 6.0, 116.0)])
+@pytest.mark.parametrize(
+    ("name", "data", "energy", "forces"),
+    [("aspirin", ASPIRIN, 0.33, 9.0), ("ethanol", ETHANOL, 0.17, 4.0), ("silicon", SILICON, 6.0, 116.0)],
+)
 def test_errors_on_the_excerpts(name, data, energy, forces):
     """Training frames, a quarter of silicon's surfaces: this finds a broken file. The accuracy is on the card."""
     potential = load_potential(model(name))
