@@ -74,7 +74,8 @@ def single_points(atoms: Atoms, calculator: Calculator) -> Step:
     """Return the step that moves the atoms and asks for energy, forces and, in bulk, stress."""
     atoms.calc = calculator
     start, random = atoms.positions.copy(), np.random.default_rng(0)
-    names = ("energy", "forces", "stress") if atoms.pbc.any() else ("energy", "forces")
+    # Forces first, as dynamics asks: a calculator that is asked for the energy alone may leave the forces out.
+    names = ("forces", "energy", "stress") if atoms.pbc.any() else ("forces", "energy")
 
     def step() -> None:
         atoms.positions = start + random.normal(scale=MOVE, size=start.shape)
