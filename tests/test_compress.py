@@ -30,11 +30,11 @@ def original(tmp_path):
 def test_the_file_holds_the_tables_and_how_far_they_are_off(original, tmp_path):
     output = tmp_path / "compressed.safetensors"
     graph = build_graph(ethanol(), 4.0)
-    table = compress(original, output, [graph])
+    table = compress(original, output, [graph], spacing=0.005)
     header = read_header(output)
     assert header.radial_table == table
     assert header.training == {"frames": 7}
-    assert table.n_intervals == 200
+    assert table.n_intervals == 800
     exact, compressed = load_potential(original)(*graph.tensors()), load_potential(output)
     assert isinstance(compressed.network.radial, TabulatedRadial)
     for result in (compressed(*graph.tensors()), compressed.evaluate(graph)):

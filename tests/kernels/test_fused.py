@@ -76,7 +76,7 @@ def test_forces_are_the_gradient_of_the_fused_energy():
     potential = fused_potential(n_blocks=3)
     atoms = ethanol()
     forces = potential.evaluate(build_graph(atoms, potential.cutoff))["forces"]
-    step = 1e-4
+    step = 1e-5
     for atom, axis in ((0, 0), (4, 1), (8, 2)):
         energies = []
         for sign in (1, -1):
