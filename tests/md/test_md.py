@@ -125,7 +125,7 @@ def test_trajectory_equals_that_of_ase(model_path):
     dynamics.run(100)
     np.testing.assert_allclose(simulation.state.positions.numpy(), atoms.positions, atol=1e-10)
     np.testing.assert_allclose(simulation.state.velocities.numpy(), atoms.get_velocities(), atol=1e-10)
-    assert float(simulation.state.potential_energy) == pytest.approx(atoms.get_potential_energy(), abs=1e-10)
+    assert float(simulation.state.potential_energy) == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
 
 
 def test_momentum_and_angular_momentum_are_conserved(model_path):
