@@ -5,9 +5,8 @@ import itertools
 import numpy as np
 
 
-def brute_force(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return (edge_index [2, n_edges], shifts [n_edges, 3]); cost n_atoms^2 times the number of images."""
-    n_atoms = len(positions)
+def brute_force(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return sources, targets [n_edges] and shifts [n_edges, 3]; cost n_atoms^2 times the number of images. `Single` says of what."""
     ranges = []
     for axis in range(3):
         if not pbc[axis]:
@@ -17,13 +16,11 @@ def brute_force(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff
         normal /= np.linalg.norm(normal)
         height = abs(cell[axis] @ normal)
         # A pair i, j can meet in the images whose distance along the normal may be below the cutoff.
-        spread = np.ptp(positions @ normal) if n_atoms else 0.0
-        reach = int(np.ceil((cutoff + spread) / height))
+        reach = int(np.ceil((cutoff + np.ptp(positions @ normal)) / height))
         ranges.append(range(-reach, reach + 1))
     sources, targets, shifts = [], [], []
     for shift in itertools.product(*ranges):
-        offset = np.array(shift, dtype=float) @ cell
-        vectors = positions[None, :, :] + offset - positions[:, None, :]
+        vectors = positions[None, :, :] + np.array(shift, dtype=float) @ cell - positions[:, None, :]
         within = (vectors**2).sum(axis=-1) < cutoff**2
         if not any(shift):
             np.fill_diagonal(within, False)
@@ -31,4 +28,4 @@ def brute_force(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff
         sources.append(source)
         targets.append(target)
         shifts.append(np.tile(np.array(shift, dtype=np.int64), (len(source), 1)))
-    return np.stack([np.concatenate(sources), np.concatenate(targets)]), np.concatenate(shifts)
+    return np.concatenate(sources), np.concatenate(targets), np.concatenate(shifts)

@@ -1,0 +1,199 @@
+"""From any structures to their pairs: checks, a builder, one order of the edges, and the line drawn at the cutoff."""
+
+import math
+import os
+
+import numpy as np
+import torch
+
+from eqpot.errors import NeighborError
+from eqpot.graph import edge_vectors
+from eqpot.neighbors.cells import close_open_directions, dual_vectors, reduce_cell, wrap
+from eqpot.neighbors.registry import Single, choose_builder
+
+CLOSEST_DISTANCE = 0.1
+"""Å. Atoms closer than this lie on top of each other: no chemistry has them, and a potential's forces diverge."""
+
+_MOST_NEIGHBORS = 10_000
+"""Neighbours of an atom beyond which a structure or a cutoff cannot be meant; a dense solid has some hundreds."""
+
+_MOST_ATOMS = 10_000
+"""Atoms up to which all pairs are listed for a potential without a cutoff."""
+
+_EDGE_BYTES = 150
+"""Memory that an edge takes while its list is built."""
+
+
+def find_pairs(
+    positions: torch.Tensor, cells: torch.Tensor, pbc: torch.Tensor, batch: torch.Tensor, cutoff: float, builder: str = "auto"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return edge_index [2, n_edges] and shifts [n_edges, 3] of all pairs within the cutoff, and perhaps some just beyond it.
+
+    Arguments as in `AtomGraph`, with pbc [n_structures, 3] bool. Edges are sorted by target, source and shift, so that every builder
+    gives the same. Raises what `neighbor_list` raises.
+    """
+    chosen = choose_builder(builder, positions.device, bool(pbc.any()))
+    _check_cells(cells, pbc)
+    dual = dual_vectors(cells, pbc)
+    inside, counts = wrap(positions, dual, cells, batch)
+    _check_density(inside, cells, pbc, dual, batch, cutoff)
+    # Rounding must not lose a pair; `within` draws the line.
+    reach = cutoff * (1 + 1e-7)
+    try:
+        if chosen.single:
+            edge_index, shifts = _one_by_one(chosen.build, inside, cells, pbc, batch, reach)  # type: ignore[arg-type]
+        else:
+            edge_index, shifts = chosen.build(inside, cells, pbc, batch, reach)  # type: ignore[arg-type, misc, call-arg]
+    except (RuntimeError, MemoryError) as error:
+        raise NeighborError(
+            f"The neighbour list of {len(positions)} atoms cannot be built ({error}); check the cell and the cutoff."
+        ) from error
+    edge_index, shifts = _sorted(edge_index, shifts, len(positions))
+    return edge_index, shifts + counts.index_select(0, edge_index[1]) - counts.index_select(0, edge_index[0])
+
+
+def all_pairs(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return edge_index [2, n_edges] and zero shifts [n_edges, 3] of all pairs of atoms of the same structure, in the same order."""
+    sizes = torch.bincount(batch)
+    if len(sizes) and int(sizes.max()) > _MOST_ATOMS:
+        raise NeighborError(
+            f"The potential has no cutoff, and {int(sizes.max())} atoms have {int(sizes.max()) ** 2 - int(sizes.max())} pairs; "
+            f"use a potential with a cutoff, or at most {_MOST_ATOMS} atoms."
+        )
+    partners = sizes.index_select(0, batch)
+    target = torch.repeat_interleave(torch.arange(len(batch), device=batch.device), partners)
+    number = torch.arange(len(target), device=batch.device) - (torch.cumsum(partners, 0) - partners).index_select(0, target)
+    source = (torch.cumsum(sizes, 0) - sizes).index_select(0, batch.index_select(0, target)) + number
+    edge_index = torch.stack([source, target])[:, source != target]
+    return edge_index, torch.zeros((edge_index.shape[1], 3), dtype=torch.int64, device=batch.device)
+
+
+def within(
+    positions: torch.Tensor, cells: torch.Tensor, batch: torch.Tensor, edge_index: torch.Tensor, shifts: torch.Tensor, cutoff: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the edges whose vectors are shorter than the cutoff, in their order; NeighborError for atoms on top of each other."""
+    kept = []
+    # In pieces that fit the cache: fresh memory for all of them costs more than the arithmetic.
+    piece = 1 << (14 if positions.device.type == "cpu" else 24)
+    for start in range(0, len(shifts), piece):
+        edges = edge_index[:, start : start + piece]
+        vectors = edge_vectors(positions, cells, edges, shifts[start : start + piece], batch)
+        squares = torch.linalg.vecdot(vectors, vectors)
+        if squares.min() < CLOSEST_DISTANCE**2:
+            worst = int(squares.argmin())
+            raise NeighborError(
+                f"Atoms {int(edges[1, worst])} and {int(edges[0, worst])} lie on top of each other ({float(squares[worst]) ** 0.5:.3g} Å "
+                f"apart); correct the structure."
+            )
+        kept.append(torch.nonzero(squares < cutoff**2).squeeze(1) + start)
+    if not kept:
+        return edge_index, shifts
+    chosen = torch.cat(kept)
+    return edge_index.index_select(1, chosen), shifts.index_select(0, chosen)
+
+
+def check_finite(values: torch.Tensor, what: str) -> None:
+    """Raise NeighborError if rows [n, 3] hold NaN or infinity."""
+    if not torch.isfinite(values).all():
+        row = int(torch.nonzero(~torch.isfinite(values).all(dim=1))[0])
+        raise NeighborError(f"The {what} hold NaN or infinity, first in row {row}; check the structure.")
+
+
+def _check_cells(cells: torch.Tensor, pbc: torch.Tensor) -> None:
+    lengths = torch.linalg.vector_norm(cells, dim=2)
+    for system, axis in torch.nonzero(pbc & (lengths == 0)).tolist()[:1]:
+        where = f" {system}" if len(cells) > 1 else ""
+        raise NeighborError(
+            f"The structure{where} is periodic along lattice vector {'abc'[axis]}, which is zero; give it a length or set pbc to "
+            "False there."
+        )
+    # Directions alone: a needle cell has little volume and is still right.
+    directions = torch.where(pbc.unsqueeze(2), cells / torch.where(pbc, lengths, 1.0).unsqueeze(2), 0.0)
+    spread = torch.linalg.svdvals(directions)
+    smallest = spread.gather(1, (pbc.sum(1) - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+    if (pbc.any(1) & (smallest < 1e-8)).any():
+        raise NeighborError("The periodic lattice vectors are linearly dependent, so the cell has no volume; correct the cell.")
+
+
+def _check_density(
+    inside: torch.Tensor, cells: torch.Tensor, pbc: torch.Tensor, dual: torch.Tensor, batch: torch.Tensor, cutoff: float
+) -> None:
+    """Refuse what no machine holds before it takes its memory."""
+    if len(inside) == 0:
+        return
+    # In a cell that is smaller than the cutoff an atom meets the images of others many times.
+    images = (2 * cutoff * torch.linalg.vector_norm(dual, dim=1)).clamp(min=1).prod(1)
+    if float(images.max()) * len(inside) < _MOST_NEIGHBORS:
+        return
+    for number in torch.nonzero(images > 100).squeeze(1).tolist():
+        # A sheared cell has close lattice planes but not more images than the same lattice's reduced cell.
+        _, cell = close_open_directions(np.zeros((0, 3)), cells[number].numpy(force=True), pbc[number].numpy(force=True), 1.0)
+        reduced = torch.from_numpy(reduce_cell(cell, pbc[number].numpy(force=True))[0]).to(cells.device).unsqueeze(0)
+        planes = torch.linalg.vector_norm(dual_vectors(reduced, pbc[number].unsqueeze(0)), dim=1)
+        images[number] = (2 * cutoff * planes).clamp(min=1).prod()
+    cubes, occupation = torch.unique(torch.cat([torch.floor(inside / cutoff), batch.unsqueeze(1)], dim=1), dim=0, return_counts=True)
+    neighbors = 4 / 3 * math.pi * occupation * images.index_select(0, cubes[:, 3].to(torch.int64))
+    edges, densest = float((neighbors * occupation).sum()), float(neighbors.max())
+    if densest > _MOST_NEIGHBORS or edges * _EDGE_BYTES > _memory():
+        raise NeighborError(
+            f"{len(inside)} atoms would have about {edges:.2g} edges within the cutoff of {cutoff:g} Å, up to {densest:.2g} an atom, which "
+            f"takes {edges * _EDGE_BYTES / 2**30:.2g} GiB; check the units of positions and cell, or use a smaller structure."
+        )
+
+
+def _memory() -> float:
+    """Return the machine's memory in bytes; infinity where it does not say."""
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return math.inf
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _one_by_one(
+    build: Single, positions: torch.Tensor, cells: torch.Tensor, pbc: torch.Tensor, batch: torch.Tensor, cutoff: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    ends = np.cumsum(np.bincount(batch.numpy(), minlength=len(cells)))
+    parts = []
+    for number, end in enumerate(ends):
+        start = 0 if number == 0 else ends[number - 1]
+        if end > start:
+            edge_index, shifts = _one(build, positions[start:end].numpy(), cells[number].numpy(), pbc[number].numpy(), cutoff)
+            parts.append((edge_index + start, shifts))
+    if not parts:
+        return torch.zeros((2, 0), dtype=torch.int64), torch.zeros((0, 3), dtype=torch.int64)
+    return torch.from_numpy(np.concatenate([edges for edges, _ in parts], axis=1)), torch.from_numpy(np.concatenate([s for _, s in parts]))
+
+
+def _one(build: Single, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
+    positions, cell = close_open_directions(positions, cell, pbc, cutoff)
+    reduced, integers = reduce_cell(cell, pbc)
+    if reduced is cell:
+        sources, targets, shifts = build(positions, cell, pbc, cutoff)
+    else:
+        counts = np.where(pbc, np.floor(np.linalg.solve(reduced.T, positions.T).T), 0.0)
+        sources, targets, shifts = build(positions - counts @ reduced, reduced, pbc, cutoff)
+        counts = counts.astype(np.int64)
+        shifts = (shifts + counts[targets] - counts[sources]) @ integers
+    return np.stack([sources, targets]).astype(np.int64), shifts.astype(np.int64)
+
+
+def _sorted(edge_index: torch.Tensor, shifts: torch.Tensor, n_atoms: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sort edges by target, source and shift."""
+    if len(shifts) == 0:
+        return edge_index, shifts
+    lowest = shifts.amin(0)
+    span = (shifts.amax(0) - lowest + 1).tolist()
+    if n_atoms**2 * span[0] * span[1] * span[2] >= 2**63:
+        order = np.lexsort((*shifts.T.flip(0).numpy(force=True), *edge_index.numpy(force=True)))
+        chosen = torch.from_numpy(order).to(edge_index.device)
+        return edge_index.index_select(1, chosen), shifts.index_select(0, chosen)
+    # An edge is one number: sorting numbers is many times faster than sorting rows, and they say what was sorted.
+    key = edge_index[1] * n_atoms + edge_index[0]
+    for axis in range(3):
+        key = key * span[axis] + (shifts[:, axis] - lowest[axis])
+    key = torch.from_numpy(np.sort(key.numpy())) if key.device.type == "cpu" else torch.sort(key)[0]
+    parts = []
+    for size in (span[2], span[1], span[0], n_atoms):
+        quotient = torch.div(key, size, rounding_mode="floor")
+        parts.append(key - quotient * size)
+        key = quotient
+    return torch.stack([parts[3], key]), torch.stack(parts[2::-1], dim=1) + lowest

@@ -1,0 +1,178 @@
+"""Neighbour lists that outlive a step: pairs within cutoff plus skin are kept until atoms or cell have moved too far (Verlet 1967)."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from eqpot.errors import ConfigError, NeighborError
+from eqpot.graph import AtomGraph
+from eqpot.neighbors.cells import dual_vectors, times_matrix
+from eqpot.neighbors.search import all_pairs, check_finite, find_pairs, within
+
+_SMALL = 64
+"""Atoms up to which all pairs of an open structure are kept: to look at each is cheaper than ever to search."""
+
+_BUILD_COST = 8.0
+"""Cost of finding an edge over that of looking at it again; benchmarks/neighbors.py measures both."""
+
+
+@dataclass
+class _Reference:
+    """Structures when their pairs were found, the pairs, and how long they have served; skins, ages [n_structures]."""
+
+    positions: torch.Tensor
+    cells: torch.Tensor
+    pbc: torch.Tensor
+    batch: torch.Tensor
+    skins: torch.Tensor
+    ages: torch.Tensor
+    edge_index: torch.Tensor
+    shifts: torch.Tensor
+
+
+class VerletList:
+    """The pairs within a cutoff of structures in motion, searched anew only where that is needed.
+
+    What it returns is, to the last bit, what `neighbor_list` returns, whatever skin and history. Each structure of a batch has its own
+    reference: with x' = x A + d, where A takes the reference's periodic lattice vectors to the present ones and d is what
+    remains after lattice translations, no pair within the cutoff is missed as long as (cutoff + 2 max |d|) |A^-1| <= cutoff + skin.
+
+    skin: in Å, or "auto": none as long as structures come unrelated, then what costs least at the speed that is observed.
+    Attributes: `skin` in use (Å; infinity where all pairs of small open structures are kept), `n_calls`, `n_builds`.
+    """
+
+    def __init__(self, cutoff: float, skin: float | Literal["auto"] = "auto", builder: str = "auto") -> None:
+        """Raise ConfigError for a cutoff that is not positive or a skin that is negative."""
+        if not cutoff > 0:
+            raise ConfigError(f"The cutoff is {cutoff} Å; it must be positive.")
+        if skin != "auto" and not (isinstance(skin, int | float) and 0 <= skin < np.inf):
+            raise ConfigError(f"The skin is {skin!r}; give a number of Å that is not negative, or auto.")
+        self.cutoff = float(cutoff)
+        self.wanted_skin = skin
+        self.builder = builder
+        self.n_calls = self.n_builds = 0
+        self._reference: _Reference | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and other processes search anew.
+        return self.__dict__ | {"_reference": None}
+
+    @property
+    def skin(self) -> float:
+        return 0.0 if self._reference is None else float(self._reference.skins.max())
+
+    def graph(self, atoms: Atoms) -> AtomGraph:
+        """Return the `AtomGraph` of one structure; errors as in `neighbor_list`."""
+        positions = torch.tensor(atoms.positions, dtype=torch.float64)
+        cells = torch.tensor(atoms.cell.array, dtype=torch.float64).unsqueeze(0)
+        batch = torch.zeros(len(atoms), dtype=torch.int64)
+        edge_index, shifts = self.update(positions, cells, torch.tensor(atoms.pbc).unsqueeze(0), batch)
+        return AtomGraph(positions, torch.tensor(atoms.numbers, dtype=torch.int64), cells, edge_index, shifts, batch)
+
+    def update(
+        self, positions: torch.Tensor, cells: torch.Tensor, pbc: torch.Tensor, batch: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return edge_index [2, n_edges] and shifts [n_edges, 3] of a batch; arguments as in `AtomGraph`, pbc [n_structures, 3] bool.
+
+        Raises what `neighbor_list` raises.
+        """
+        check_finite(positions, "positions")
+        check_finite(cells.view(-1, 3), "lattice vectors")
+        self.n_calls += 1
+        reference = self._reference
+        if (
+            reference is None
+            or reference.positions.device != positions.device
+            or not torch.equal(reference.batch, batch)
+            or not torch.equal(reference.pbc, pbc)
+            or len(reference.cells) != len(cells)
+        ):
+            reference = self._reference = self._start(positions, cells, pbc, batch)
+        reference.ages += 1
+        needed, wraps = _motion(reference, positions, cells, self.cutoff)
+        stale = ~(needed <= reference.skins)
+        if stale.any():
+            self._build(reference, positions, cells, stale, needed)
+            wraps = torch.where(stale.index_select(0, batch).unsqueeze(1), 0, wraps)
+        edge_index, shifts = reference.edge_index, reference.shifts
+        if wraps.any():
+            shifts = shifts + wraps.index_select(0, edge_index[1]) - wraps.index_select(0, edge_index[0])
+        return within(positions, cells, batch, edge_index, shifts, self.cutoff)
+
+    def _start(self, positions: torch.Tensor, cells: torch.Tensor, pbc: torch.Tensor, batch: torch.Tensor) -> _Reference:
+        """Return a reference of which no structure has been searched yet: their skins are NaN."""
+        if self.cutoff == np.inf and pbc.any():
+            raise NeighborError(
+                "The potential has no cutoff, so an atom of a periodic structure would have endless neighbours; use a potential with a "
+                "cutoff, or set pbc to False for a molecule."
+            )
+        nothing = torch.zeros((0, 3), dtype=torch.int64, device=positions.device)
+        skins = torch.full_like(cells[:, 0, 0], torch.nan)
+        return _Reference(positions, cells, pbc.clone(), batch.clone(), skins, torch.zeros_like(skins), nothing[:, :2].T, nothing)
+
+    def _build(
+        self, reference: _Reference, positions: torch.Tensor, cells: torch.Tensor, stale: torch.Tensor, needed: torch.Tensor
+    ) -> None:
+        """Search the pairs of the stale structures; `needed` [n_structures]: the skins that they would have needed."""
+        self.n_builds += 1
+        batch, pbc = reference.batch, reference.pbc
+        small = (torch.bincount(batch, minlength=len(cells)) <= _SMALL) & (self.builder == "auto")
+        whole = ~pbc.any(1) & small | (self.cutoff == np.inf)
+        searched = stale & ~whole
+        rates = torch.where(reference.skins.isnan(), torch.inf, needed / reference.ages)
+        skin = 0.0
+        if searched.any():
+            skin = self._best_skin(float(rates[searched].max())) if self.wanted_skin == "auto" else float(self.wanted_skin)
+        kept = ~stale.index_select(0, batch.index_select(0, reference.edge_index[1]))
+        parts = [(reference.edge_index[:, kept], reference.shifts[kept])]
+        if (stale & whole).any():
+            atoms, renumbered = _members(stale & whole, batch)
+            edge_index, shifts = all_pairs(renumbered)
+            parts.append((atoms[edge_index], shifts))
+        if searched.any():
+            atoms, renumbered = _members(searched, batch)
+            edge_index, shifts = find_pairs(positions[atoms], cells[searched], pbc[searched], renumbered, self.cutoff + skin, self.builder)
+            parts.append((atoms[edge_index], shifts))
+        edge_index, shifts = torch.cat([edges for edges, _ in parts], dim=1), torch.cat([shifts for _, shifts in parts])
+        if len(cells) > 1:
+            order = torch.sort(edge_index[1], stable=True)[1]
+            edge_index, shifts = edge_index[:, order], shifts[order]
+        reference.edge_index, reference.shifts = edge_index, shifts
+        reference.positions = torch.where(stale.index_select(0, batch).unsqueeze(1), positions, reference.positions)
+        reference.cells = torch.where(stale.view(-1, 1, 1), cells, reference.cells)
+        reference.skins = torch.where(stale, torch.where(whole, torch.inf, skin), reference.skins)
+        reference.ages = torch.where(stale, 0.0, reference.ages)
+
+    def _best_skin(self, rate: float) -> float:
+        """Return the skin of least cost if every step needs `rate` more of it; 0 where no skin would outlive a step."""
+        skins = np.arange(0.0, 2.01, 0.05)
+        steps = np.floor(skins / rate) + 1 if rate > 0 else np.full_like(skins, np.inf)
+        steps[0] = 1
+        return float(skins[np.argmin((1 + skins / self.cutoff) ** 3 * (1 + _BUILD_COST / steps))])
+
+
+def _members(chosen: torch.Tensor, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the atoms of the chosen structures, and the number that each one's structure has among them."""
+    atoms = torch.nonzero(chosen.index_select(0, batch)).squeeze(1)
+    return atoms, (torch.cumsum(chosen, 0) - 1).index_select(0, batch.index_select(0, atoms))
+
+
+def _motion(reference: _Reference, positions: torch.Tensor, cells: torch.Tensor, cutoff: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the skins that are needed now [n_structures] and the lattice translations since the reference [n_atoms, 3]."""
+    batch, pbc = reference.batch, reference.pbc
+    dual = dual_vectors(cells, pbc)
+    moved, stretch = reference.positions, torch.ones_like(cells[:, 0, 0])
+    if not torch.equal(cells, reference.cells):
+        # A takes the periodic lattice vectors along and leaves what is orthogonal to them.
+        change = torch.where(pbc.unsqueeze(2), cells - reference.cells, 0.0)
+        transform = torch.eye(3, dtype=cells.dtype, device=cells.device) + torch.bmm(dual_vectors(reference.cells, pbc), change)
+        moved = times_matrix(moved, transform, batch)
+        stretch = 1 / torch.linalg.svdvals(transform).amin(1)
+    displacements = positions - moved
+    wraps = torch.round(times_matrix(displacements, dual, batch))
+    lengths = torch.linalg.vector_norm(displacements - times_matrix(wraps, cells, batch), dim=1)
+    largest = torch.zeros_like(stretch).scatter_reduce(0, batch, lengths, "amax")
+    return (cutoff + 2 * largest) * stretch - cutoff, wraps.to(torch.int64)
