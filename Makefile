@@ -5,7 +5,7 @@ BIN := .venv/bin
 EQPOT_PEERS ?= .peers
 PEERS := mace nequip schnetpack
 
-.PHONY: install demo test lint slow peers clean
+.PHONY: install demo test lint slow zoo cluster peers clean
 
 install: .venv/installed
 
@@ -30,6 +30,16 @@ test: lint
 
 slow: install
 	$(BIN)/python -m pytest -m slow
+
+# The generated zoo of the neighbour lists and their random walks, at length: about two hours.
+zoo: install
+	EQPOT_ZOO=50000 EQPOT_STEPS=100000 $(BIN)/python -m pytest tests/neighbors
+
+# torch-cluster has no wheels: pip compiles it once, for about twenty minutes, and keeps the result in its cache.
+cluster: install
+	$(BIN)/python -m pip install --quiet setuptools wheel
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt torch-cluster
+	$(BIN)/python -m pytest -m cluster
 
 peers: $(PEERS:%=$(EQPOT_PEERS)/%/installed)
 

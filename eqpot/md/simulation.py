@@ -17,7 +17,7 @@ from eqpot.errors import ConfigError, NeighborError, SimulationError
 from eqpot.md import nve, nvt
 from eqpot.md.state import State
 from eqpot.md.velocities import degrees_of_freedom, draw_velocities
-from eqpot.neighbors import build_graph
+from eqpot.neighbors import VerletList
 from eqpot.potential import Potential
 from eqpot.units import FEMTOSECOND
 
@@ -72,6 +72,7 @@ class Simulation:
         self.atoms = atoms.copy()
         self.potential = potential
         self.settings = settings
+        self.neighbors = VerletList(potential.cutoff)
         if not self.atoms.has("momenta"):
             self.atoms.set_velocities(draw_velocities(self.atoms, settings.temperature, settings.seed, at_rest=settings.ensemble == "nve"))
         # The thermostat acts on all degrees of freedom, the motion of the whole included.
@@ -87,7 +88,7 @@ class Simulation:
     def force_function(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the potential energy [] in eV and the forces [n_atoms, 3] in eV/Å at `positions`."""
         self.atoms.positions = positions.numpy()
-        result = self.potential.evaluate(build_graph(self.atoms, self.potential.cutoff).to(self.potential.device))
+        result = self.potential.evaluate(self.neighbors.graph(self.atoms, self.potential.device))
         return result["energy"][0].cpu(), result["forces"].cpu()
 
     def step(self) -> State:
@@ -176,6 +177,9 @@ class Simulation:
             "mean_temperature_k": float(np.mean([row["temperature_k"] for row in rows])),
             "energy_drift_mev_per_atom_per_ps": float(slope),
             "energy_fluctuation_mev_per_atom": float(np.std(conserved - slope * times)),
+            # None where all pairs are kept.
+            "skin_angstrom": self.neighbors.skin if np.isfinite(self.neighbors.skin) else None,
+            "neighbor_list_builds": self.neighbors.n_builds,
         }
 
 

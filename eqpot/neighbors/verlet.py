@@ -64,13 +64,13 @@ class VerletList:
     def skin(self) -> float:
         return 0.0 if self._reference is None else float(self._reference.skins.max())
 
-    def graph(self, atoms: Atoms) -> AtomGraph:
-        """Return the `AtomGraph` of one structure; errors as in `neighbor_list`."""
-        positions = torch.tensor(atoms.positions, dtype=torch.float64)
-        cells = torch.tensor(atoms.cell.array, dtype=torch.float64).unsqueeze(0)
-        batch = torch.zeros(len(atoms), dtype=torch.int64)
-        edge_index, shifts = self.update(positions, cells, torch.tensor(atoms.pbc).unsqueeze(0), batch)
-        return AtomGraph(positions, torch.tensor(atoms.numbers, dtype=torch.int64), cells, edge_index, shifts, batch)
+    def graph(self, atoms: Atoms, device: torch.device | str = "cpu") -> AtomGraph:
+        """Return the `AtomGraph` of one structure, found on the device; errors as in `neighbor_list`."""
+        positions = torch.tensor(atoms.positions, dtype=torch.float64, device=device)
+        cells = torch.tensor(atoms.cell.array, dtype=torch.float64, device=device).unsqueeze(0)
+        batch = torch.zeros(len(atoms), dtype=torch.int64, device=device)
+        edge_index, shifts = self.update(positions, cells, torch.tensor(atoms.pbc, device=device).unsqueeze(0), batch)
+        return AtomGraph(positions, torch.tensor(atoms.numbers, dtype=torch.int64, device=device), cells, edge_index, shifts, batch)
 
     def update(
         self, positions: torch.Tensor, cells: torch.Tensor, pbc: torch.Tensor, batch: torch.Tensor
@@ -143,8 +143,9 @@ class VerletList:
         reference.edge_index, reference.shifts = edge_index, shifts
         reference.positions = torch.where(stale.index_select(0, batch).unsqueeze(1), positions, reference.positions)
         reference.cells = torch.where(stale.view(-1, 1, 1), cells, reference.cells)
-        reference.skins = torch.where(stale, torch.where(whole, torch.inf, skin), reference.skins)
-        reference.ages = torch.where(stale, 0.0, reference.ages)
+        reference.skins[stale] = skin
+        reference.skins[stale & whole] = torch.inf
+        reference.ages[stale] = 0
 
     def _best_skin(self, rate: float) -> float:
         """Return the skin of least cost if every step needs `rate` more of it; 0 where no skin would outlive a step."""

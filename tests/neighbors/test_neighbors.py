@@ -1,78 +1,22 @@
-"""Neighbour lists; A4, A5, A14."""
+"""One entrance to all builders: contract, errors, capabilities; A4, A5, A8, A10, A14."""
 
+import importlib.util
 import itertools
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
-from ase.neighborlist import primitive_neighbor_list
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from ase.build import bulk
 
 from eqpot.errors import ConfigError, NeighborError
-from eqpot.neighbors import BUILDERS, neighbor_list
+from eqpot.neighbors import BUILDERS, neighbor_list, search
+from eqpot.neighbors.torch_cell_list import torch_cell_list
 
 CUTOFF = 3.0
-
-
-def pairs(atoms, builder, cutoff=CUTOFF):
-    (source, target), shifts = neighbor_list(atoms, cutoff, builder)
-    return sorted(zip(target.tolist(), source.tolist(), map(tuple, shifts.tolist()), strict=True))
-
-
-@st.composite
-def structures(draw):
-    """Any pbc mask; triclinic, left-handed, needle and flat cells; atoms inside, on faces, outside, all negative."""
-    seed = draw(st.integers(0, 2**32 - 1))
-    random = np.random.default_rng(seed)
-    pbc = draw(st.tuples(st.booleans(), st.booleans(), st.booleans()))
-    lengths = [draw(st.sampled_from([1.1, 2.0, 3.7, 9.0])) for _ in range(3)]
-    cell = np.diag(lengths) @ (np.eye(3) + draw(st.sampled_from([0.0, 0.3, 0.6])) * random.uniform(-1, 1, (3, 3)))
-    rotation = np.linalg.qr(random.normal(size=(3, 3)))[0]
-    cell = cell @ rotation
-    if abs(np.linalg.det(cell)) < 0.1 * np.prod(lengths):
-        cell = np.diag(lengths) @ rotation
-    n_atoms = draw(st.integers(1, 8))
-    scaled = random.uniform(0, 1, (n_atoms, 3))
-    if draw(st.booleans()):
-        scaled = np.round(scaled * 2) / 2  # on faces, edges and corners
-    scaled += draw(st.sampled_from([0.0, -1.0, 0.5, 2.25]))
-    if draw(st.booleans()):
-        scaled += random.integers(-2, 3, (n_atoms, 3))
-    atoms = Atoms(numbers=np.ones(n_atoms), positions=scaled @ cell, cell=cell, pbc=pbc)
-    if not any(pbc) and draw(st.booleans()):
-        atoms.cell = None
-    return atoms
-
-
-def is_unambiguous(atoms):
-    """Whether no distance lies within rounding of the cutoff and no two atoms coincide."""
-    reach = Atoms(atoms)
-    try:
-        edge_index, shifts = neighbor_list(reach, CUTOFF + 1e-6, "brute_force")
-    except NeighborError:
-        return False
-    source, target = edge_index
-    distances = np.linalg.norm(atoms.positions[source] + shifts @ atoms.cell.array - atoms.positions[target], axis=1)
-    return not (abs(distances - CUTOFF) < 1e-6).any()
-
-
-@settings(max_examples=300, deadline=None, derandomize=True)
-@given(structures())
-def test_a4_matscipy_equals_brute_force(atoms):
-    if is_unambiguous(atoms):
-        before = atoms.copy()
-        assert pairs(atoms, "matscipy") == pairs(atoms, "brute_force")
-        assert atoms == before
-
-
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(structures())
-def test_brute_force_equals_ase(atoms):
-    if is_unambiguous(atoms) and atoms.cell.rank == 3:
-        target, source, shifts = primitive_neighbor_list("ijS", atoms.pbc, atoms.cell.array, atoms.positions, CUTOFF)
-        expected = sorted(zip(target.tolist(), source.tolist(), map(tuple, shifts.tolist()), strict=True))
-        assert pairs(atoms, "brute_force") == expected
+PERIODIC = [name for name, builder in BUILDERS.items() if builder.pbc]
 
 
 @pytest.mark.parametrize("pbc", list(itertools.product([False, True], repeat=3)))
@@ -104,7 +48,7 @@ def test_contract_of_the_list():
     assert not ((edge_index[0] == edge_index[1]) & (shifts == 0).all(axis=1)).any()
 
 
-@pytest.mark.parametrize("builder", ["matscipy", "brute_force"])
+@pytest.mark.parametrize("builder", PERIODIC)
 def test_a14_few_or_no_atoms(builder):
     for atoms in (Atoms(), Atoms("H"), Atoms("H2", [[0, 0, 0], [0, 0, 50]]), Atoms("H", cell=[9, 9, 9], pbc=True)):
         edge_index, shifts = neighbor_list(atoms, CUTOFF, builder)
@@ -141,13 +85,112 @@ def test_a_builder_that_fails_is_one_sentence(monkeypatch):
     def fail(*_):
         raise MemoryError("too much")
 
-    monkeypatch.setitem(BUILDERS, "matscipy", fail)
+    monkeypatch.setitem(BUILDERS, "matscipy", replace(BUILDERS["matscipy"], build=fail))
     with pytest.raises(NeighborError, match="1 atoms cannot be built .too much."):
         neighbor_list(Atoms("H"), CUTOFF, "matscipy")
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ConfigError, match="auto, matscipy, brute_force"):
+    with pytest.raises(ConfigError, match="auto, vesin, matscipy, torch_cell_list, torch_cluster, brute_force"):
         neighbor_list(Atoms("H"), CUTOFF, "magic")
     with pytest.raises(ConfigError, match="must be positive"):
         neighbor_list(Atoms("H"), 0.0)
+
+
+@pytest.mark.parametrize("name", ["vesin", "torch_cluster"])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(name, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=rf"needs {name}; install it with: pip install .*eqpot\["):
+        neighbor_list(Atoms("H"), CUTOFF, name)
+    # Without vesin the default still works.
+    assert neighbor_list(Atoms("H", cell=[1, 1, 1], pbc=True), 1.2)[0].shape == (2, 6)
+
+
+def test_a_builder_is_asked_only_for_what_it_can_do(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    with pytest.raises(ConfigError, match="open structures alone"):
+        neighbor_list(Atoms("H", cell=[9, 9, 9], pbc=[True, False, False]), CUTOFF, "torch_cluster")
+    meta = torch.zeros((1, 3), device="meta")
+    with pytest.raises(ConfigError, match="works on cpu, not on meta"):
+        search.choose_builder("matscipy", meta.device, pbc=True)
+
+
+def test_a10_density_that_no_machine_holds_is_refused_with_its_numbers():
+    random = np.random.default_rng(0)
+    crowd = Atoms(numbers=np.ones(30_000), positions=random.uniform(0, 10, (30_000, 3)))
+    with pytest.raises(NeighborError, match=r"30000 atoms would have about .* edges within the cutoff of 6 Å, up to .* an atom"):
+        neighbor_list(crowd, 6.0)
+    sliver = Atoms("H", cell=[0.11, 0.11, 0.11], pbc=True)
+    with pytest.raises(NeighborError, match=r"1 atoms would have .* check the units of positions and cell"):
+        neighbor_list(sliver, 6.0)
+
+
+def test_a10_a_crowded_corner_of_a_large_system_is_found():
+    random = np.random.default_rng(0)
+    positions = np.concatenate([random.uniform(0, 2000, (5_000, 3)), random.uniform(0, 2, (5_000, 3))])
+    with pytest.raises(NeighborError, match="10000 atoms would have about"):
+        neighbor_list(Atoms(numbers=np.ones(10_000), positions=positions), 5.0)
+
+
+def test_a10_memory_is_asked_for_before_it_is_taken(monkeypatch):
+    atoms = bulk("Si", cubic=True) * (11, 11, 11)
+    monkeypatch.setattr(search, "_memory", lambda: 1e6)
+    with pytest.raises(NeighborError, match="takes .* GiB"):
+        neighbor_list(atoms, 6.0)
+
+
+@pytest.mark.parametrize("builder", PERIODIC)
+def test_a_strongly_sheared_cell_is_the_same_lattice(builder):
+    atoms = bulk("Si", cubic=True)
+    sheared = atoms.copy()
+    sheared.cell[1] += 50 * sheared.cell[0]
+    assert len(neighbor_list(sheared, 4.0, builder)[1]) == len(neighbor_list(atoms, 4.0)[1])
+
+
+def test_a8_torch_cluster_asks_again_where_its_search_stopped(monkeypatch):
+    """The radius search of torch-cluster returns at most as many neighbours as it is told, and says nothing."""
+    asked = []
+
+    def radius(x, y, cutoff, batch_x, batch_y, max_num_neighbors):
+        asked.append(max_num_neighbors)
+        near = (torch.cdist(y, x) <= cutoff) & (batch_y[:, None] == batch_x)
+        return torch.cat(
+            [torch.stack([torch.full_like(f, i), f]) for i, row in enumerate(near) for f in [row.nonzero()[:, 0][:max_num_neighbors]]], 1
+        )
+
+    monkeypatch.setitem(__import__("sys").modules, "torch_cluster", type("torch_cluster", (), {"radius": staticmethod(radius)}))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    random = np.random.default_rng(0)
+    atoms = Atoms(numbers=np.ones(300), positions=random.uniform(0, 8, (300, 3)))
+    try:
+        expected = neighbor_list(atoms, CUTOFF, "brute_force")
+    except NeighborError:
+        pytest.fail("the structure of this test is not usable")
+    np.testing.assert_array_equal(neighbor_list(atoms, CUTOFF, "torch_cluster")[0], expected[0])
+    assert asked == [64, 256]
+
+
+def test_the_torch_cell_list_can_be_scripted():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.script(torch_cell_list)
+    atoms = bulk("Si", cubic=True)
+    given = (
+        torch.tensor(atoms.positions),
+        torch.tensor(atoms.cell.array)[None],
+        torch.ones((1, 3), dtype=torch.bool),
+        torch.zeros(8, dtype=torch.int64),
+    )
+    for found, expected in zip(scripted(*given, 5.0), torch_cell_list(*given, 5.0), strict=True):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("pbc", [True, False, (True, False, True)], ids=str)
+def test_the_torch_cell_list_searches_in_pieces_and_over_any_extent(pbc):
+    atoms = bulk("Si", cubic=True) * (9, 9, 9)
+    atoms.rattle(0.2, seed=0)
+    atoms.positions[0, 1] += 1e9
+    atoms.pbc = pbc
+    found, expected = neighbor_list(atoms, 4.0, "torch_cell_list"), neighbor_list(atoms, 4.0, "matscipy")
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])

@@ -7,11 +7,11 @@ from ase.neighborlist import primitive_neighbor_list
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
-from neighbor_zoo import CUTOFFS, EXAMPLES, structures, zoo_settings
 
 from eqpot.errors import NeighborError
 from eqpot.neighbors import BUILDERS, neighbor_list
 from eqpot.neighbors.search import find_pairs, within
+from neighbor_zoo import CUTOFFS, EXAMPLES, structures, zoo_settings
 
 PERIODIC = [name for name, builder in BUILDERS.items() if builder.pbc and name != "brute_force"]
 ORACLE_EXAMPLES = settings(zoo_settings, max_examples=EXAMPLES // 4)

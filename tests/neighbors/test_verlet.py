@@ -1,0 +1,228 @@
+"""Skin lists; A7."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+
+from eqpot.errors import ConfigError, NeighborError
+from eqpot.neighbors import VerletList, build_graph, neighbor_list
+from eqpot.neighbors import verlet as verlet_module
+
+STEPS = int(os.environ.get("EQPOT_STEPS", "2000"))
+"""Steps of the random walks; `make zoo` runs many more."""
+CUTOFF = 3.0
+
+
+def silicon(n=2, seed=0):
+    atoms = bulk("Si", cubic=True) * (n, n, n)
+    atoms.rattle(0.1, seed=seed)
+    return atoms
+
+
+def assert_fresh(verlet, atoms):
+    (edge_index, shifts), graph = neighbor_list(atoms, verlet.cutoff), verlet.graph(atoms)
+    np.testing.assert_array_equal(graph.edge_index, edge_index)
+    np.testing.assert_array_equal(graph.shifts, shifts)
+
+
+def step(atoms, random, size):
+    """Move every atom, some of them by lattice vectors too, and now and then shear the cell with or without its atoms."""
+    atoms.positions += random.normal(size=atoms.positions.shape) * size
+    kind = random.integers(0, 12)
+    if kind == 0:
+        atoms.positions += (random.integers(-2, 3, (len(atoms), 3)) * (random.uniform(size=(len(atoms), 1)) < 0.2) * atoms.pbc) @ atoms.cell
+    elif kind == 1:
+        atoms.wrap()
+    elif kind < 5:
+        shear = np.eye(3) + random.normal(size=(3, 3)) * size / 20
+        atoms.set_cell(atoms.cell.array @ shear, scale_atoms=kind < 4)
+
+
+@pytest.mark.parametrize("pbc", [True, (True, True, False), (False, True, False), False], ids=str)
+def test_a7_a_skin_list_equals_a_fresh_one_on_a_random_walk(pbc):
+    random = np.random.default_rng(0)
+    atoms = Atoms("H12", random.uniform(0, 6, (12, 3)), cell=[[5, 0, 0], [1, 5.5, 0], [-0.5, 1, 6]], pbc=pbc)
+    start = atoms.copy()
+    verlet = VerletList(CUTOFF, builder="matscipy")
+    reused = 0
+    for number in range(STEPS):
+        step(atoms, random, 0.002 if number % 400 else 0.5)
+        before = verlet.n_builds
+        try:
+            assert_fresh(verlet, atoms)
+        except NeighborError:
+            atoms = start.copy()
+        reused += verlet.n_builds == before
+        if number % 1000 == 999:
+            atoms = start.copy()
+    assert reused > 0.5 * STEPS
+
+
+def test_a7_systems_of_a_batch_move_at_their_own_pace():
+    random = np.random.default_rng(1)
+    batch = [silicon(1), Atoms("H3", random.uniform(0, 4, (3, 3))), silicon(1, seed=5), silicon(2)[:20]]
+    batch[3].pbc = (True, False, True)
+    sizes = [0.003, 0.05, 0.0003, 0.01]
+    verlet = VerletList(CUTOFF)
+    number = torch.from_numpy(np.repeat(np.arange(4), [len(atoms) for atoms in batch]))
+    builds = []
+    for _ in range(STEPS // 4):
+        for atoms, size in zip(batch, sizes, strict=True):
+            step(atoms, random, size)
+        positions = torch.from_numpy(np.concatenate([atoms.positions for atoms in batch]))
+        cells = torch.from_numpy(np.stack([atoms.cell.array for atoms in batch]))
+        try:
+            expected = [build_graph(atoms, CUTOFF) for atoms in batch]
+        except NeighborError:
+            batch = [silicon(1), Atoms("H3", random.uniform(0, 4, (3, 3))), silicon(1, seed=5), silicon(2)[:20]]
+            batch[3].pbc = (True, False, True)
+            continue
+        pbc = torch.from_numpy(np.stack([atoms.pbc for atoms in batch]))
+        edge_index, shifts = verlet.update(positions, cells, pbc, number)
+        starts = np.cumsum([0] + [len(atoms) for atoms in batch])
+        np.testing.assert_array_equal(
+            edge_index, np.concatenate([graph.edge_index + start for graph, start in zip(expected, starts, strict=False)], axis=1)
+        )
+        np.testing.assert_array_equal(shifts, np.concatenate([graph.shifts for graph in expected]))
+        builds.append(verlet._reference.ages.clone())
+    ages = torch.stack(builds)
+    # The quick structure was searched often, the slow one seldom, the molecule never again.
+    assert (ages[:, 3] == 0).sum() > 3 * (ages[:, 2] == 0).sum()
+    assert (ages[:, 1] == 0).sum() < 5
+
+
+@pytest.mark.parametrize("skin", [0.0, 0.3, 1.5, "auto"])
+def test_the_list_is_the_same_whatever_the_skin(skin):
+    random = np.random.default_rng(2)
+    atoms = silicon()
+    verlet = VerletList(5.0, skin)
+    for _ in range(20):
+        assert_fresh(verlet, atoms)
+        atoms.positions += random.normal(size=atoms.positions.shape) * 0.02
+    assert verlet.n_calls == 20
+    assert (verlet.n_builds == 20) == (skin == 0.0)
+    assert verlet.skin == skin or skin == "auto"
+
+
+def test_wrapping_and_rigid_lattice_translations_reuse_the_list():
+    atoms = silicon()
+    verlet = VerletList(5.0, 0.5)
+    assert_fresh(verlet, atoms)
+    atoms.positions += np.arange(3 * len(atoms)).reshape(-1, 3) % 5 @ atoms.cell.array
+    assert_fresh(verlet, atoms)
+    atoms.wrap()
+    assert_fresh(verlet, atoms)
+    assert verlet.n_builds == 1
+
+
+@pytest.mark.parametrize("strain", [0.05, -0.05])
+def test_a_cell_that_changes_with_its_atoms_reuses_the_list_as_far_as_the_skin_allows(strain):
+    atoms = silicon()
+    cell = atoms.cell.array.copy()
+    verlet = VerletList(5.0, 0.5)
+    for part in np.linspace(0, 1, 11):
+        atoms.set_cell(cell * (1 + part * strain), scale_atoms=True)
+        assert_fresh(verlet, atoms)
+    # An expanding cell brings no new pairs; a shrinking one is searched anew when 5 / (1 + strain) leaves the skin, which it does not here.
+    assert verlet.n_builds == 1
+    atoms.set_cell(cell * 0.8, scale_atoms=True)
+    assert_fresh(verlet, atoms)
+    assert verlet.n_builds == 2
+
+
+def test_other_atoms_or_boundaries_start_anew():
+    verlet = VerletList(5.0, 1.0)
+    for atoms in (silicon(1), silicon(2), silicon(1), Atoms("H"), Atoms()):
+        for pbc in (True, False, (True, False, True)):
+            atoms.pbc = pbc
+            if len(atoms) > 1 or not atoms.pbc.any():
+                assert_fresh(verlet, atoms)
+
+
+def test_no_skin_without_motion_that_would_use_it():
+    verlet = VerletList(5.0)
+    random = np.random.default_rng(3)
+    atoms = silicon(2)
+    for _ in range(4):
+        atoms.positions = atoms.positions[random.permutation(len(atoms))]
+        verlet.graph(atoms)
+        assert verlet.skin == 0.0
+    for _ in range(30):
+        atoms.positions += random.normal(size=atoms.positions.shape) * 0.003
+        verlet.graph(atoms)
+    assert 0.1 < verlet.skin < 2.0
+    assert verlet.n_builds < 20
+
+
+def test_all_pairs_of_a_small_molecule_are_kept():
+    verlet = VerletList(CUTOFF)
+    random = np.random.default_rng(4)
+    atoms = Atoms("H5", random.uniform(0, 5, (5, 3)))
+    for _ in range(5):
+        assert_fresh(verlet, atoms)
+        atoms.positions += random.normal(size=(5, 3))
+    assert verlet.n_builds == 1
+    assert verlet.skin == np.inf
+
+
+def test_a_list_survives_bad_steps():
+    atoms = silicon()
+    verlet = VerletList(5.0, 0.5)
+    verlet.graph(atoms)
+    for wrong in (np.nan, np.inf):
+        broken = atoms.copy()
+        broken.positions[3, 1] = wrong
+        with pytest.raises(NeighborError, match="row 3"):
+            verlet.graph(broken)
+        broken = atoms.copy()
+        broken.cell[0, 0] = wrong
+        with pytest.raises(NeighborError, match="lattice vectors"):
+            verlet.graph(broken)
+    near = atoms.copy()
+    near.positions[1] = near.positions[0] + 0.01
+    with pytest.raises(NeighborError, match="on top of each other"):
+        verlet.graph(near)
+    assert_fresh(verlet, atoms)
+
+
+def test_the_callers_arrays_may_change_in_place():
+    atoms = silicon()
+    verlet = VerletList(5.0, 0.5)
+    positions, cells = torch.from_numpy(atoms.positions), torch.from_numpy(atoms.cell.array)[None]
+    pbc, batch = torch.ones((1, 3), dtype=torch.bool), torch.zeros(len(atoms), dtype=torch.int64)
+    verlet.update(positions, cells, pbc, batch)
+    positions += 3.0 * torch.rand_like(positions)
+    cells *= 1.5
+    edge_index, _ = verlet.update(positions, cells, pbc, batch)
+    np.testing.assert_array_equal(edge_index, neighbor_list(Atoms(positions=positions.numpy(), cell=cells[0].numpy(), pbc=True), 5.0)[0])
+
+
+def test_pickles_are_small_and_search_anew():
+    verlet = VerletList(5.0, 0.7)
+    verlet.graph(silicon(3))
+    data = pickle.dumps(verlet)
+    assert len(data) < 1000
+    assert_fresh(pickle.loads(data), silicon(3))
+
+
+@pytest.mark.parametrize("arguments", [(0.0,), (np.nan,), (5.0, -0.1), (5.0, np.inf), (5.0, "much")])
+def test_arguments_that_cannot_be_meant_are_refused(arguments):
+    with pytest.raises(ConfigError, match="cutoff|skin"):
+        VerletList(*arguments)
+
+
+def test_the_condition_is_sharp(monkeypatch):
+    """With half the displacement in the condition, pairs are missed: the walk above would see it."""
+    motion = verlet_module._motion
+    monkeypatch.setattr(verlet_module, "_motion", lambda *given: (motion(*given)[0] / 2, motion(*given)[1]))
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 3.5]], cell=[20, 20, 20], pbc=True)
+    verlet = VerletList(CUTOFF, 0.4)
+    verlet.graph(atoms)
+    atoms.positions[:, 2] += [0.3, -0.3]
+    assert verlet.graph(atoms).edge_index.shape[1] == 0
+    assert neighbor_list(atoms, CUTOFF)[0].shape[1] == 2
