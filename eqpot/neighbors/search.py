@@ -2,6 +2,7 @@
 
 import math
 import os
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -52,6 +53,18 @@ def find_pairs(
     return edge_index, shifts + counts.index_select(0, edge_index[1]) - counts.index_select(0, edge_index[0])
 
 
+def near_pairs(positions: np.ndarray, cutoff: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what `find_pairs` and `within` would, for one small open structure, from the matrix of distances [n_atoms, n_atoms]."""
+    x, y, z = (positions[:, None] - positions).transpose(2, 0, 1)
+    squares = x * x + y * y + z * z
+    np.fill_diagonal(squares, np.inf)
+    if squares.min(initial=np.inf) < CLOSEST_DISTANCE**2:
+        _refuse(*divmod(int(squares.argmin()), len(positions)), float(squares.min()))
+    # The matrix is symmetric: rows are targets, columns sources.
+    edge_index = torch.from_numpy(np.stack(np.nonzero(squares < cutoff**2)[::-1]))
+    return edge_index, torch.zeros((edge_index.shape[1], 3), dtype=torch.int64)
+
+
 def all_pairs(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return edge_index [2, n_edges] and zero shifts [n_edges, 3] of all pairs of atoms of the same structure, in the same order."""
     sizes = torch.bincount(batch)
@@ -78,18 +91,20 @@ def within(
     for start in range(0, len(shifts), piece):
         edges = edge_index[:, start : start + piece]
         vectors = edge_vectors(positions, cells, edges, shifts[start : start + piece], batch)
-        squares = torch.linalg.vecdot(vectors, vectors)
+        x, y, z = vectors.unbind(1)
+        squares = x * x + y * y + z * z
         if squares.min() < CLOSEST_DISTANCE**2:
             worst = int(squares.argmin())
-            raise NeighborError(
-                f"Atoms {int(edges[1, worst])} and {int(edges[0, worst])} lie on top of each other ({float(squares[worst]) ** 0.5:.3g} Å "
-                f"apart); correct the structure."
-            )
+            _refuse(int(edges[1, worst]), int(edges[0, worst]), float(squares[worst]))
         kept.append(torch.nonzero(squares < cutoff**2).squeeze(1) + start)
     if not kept:
         return edge_index, shifts
     chosen = torch.cat(kept)
     return edge_index.index_select(1, chosen), shifts.index_select(0, chosen)
+
+
+def _refuse(target: int, source: int, square: float) -> NoReturn:
+    raise NeighborError(f"Atoms {target} and {source} lie on top of each other ({square**0.5:.3g} Å apart); correct the structure.")
 
 
 def check_finite(values: torch.Tensor, what: str) -> None:
@@ -181,19 +196,18 @@ def _sorted(edge_index: torch.Tensor, shifts: torch.Tensor, n_atoms: int) -> tup
     if len(shifts) == 0:
         return edge_index, shifts
     lowest = shifts.amin(0)
-    span = (shifts.amax(0) - lowest + 1).tolist()
-    if n_atoms**2 * span[0] * span[1] * span[2] >= 2**63:
+    bits = [size.bit_length() for size in (n_atoms, n_atoms, *(shifts.amax(0) - lowest).tolist())]
+    if sum(bits) > 63:
         order = np.lexsort((*shifts.T.flip(0).numpy(force=True), *edge_index.numpy(force=True)))
         chosen = torch.from_numpy(order).to(edge_index.device)
         return edge_index.index_select(1, chosen), shifts.index_select(0, chosen)
     # An edge is one number: sorting numbers is many times faster than sorting rows, and they say what was sorted.
-    key = edge_index[1] * n_atoms + edge_index[0]
-    for axis in range(3):
-        key = key * span[axis] + (shifts[:, axis] - lowest[axis])
+    columns = [edge_index[1], edge_index[0], *(shifts - lowest).unbind(1)]
+    key = columns[0]
+    for column, width in zip(columns[1:], bits[1:], strict=True):
+        key = (key << width) | column
     key = torch.from_numpy(np.sort(key.numpy())) if key.device.type == "cpu" else torch.sort(key)[0]
-    parts = []
-    for size in (span[2], span[1], span[0], n_atoms):
-        quotient = torch.div(key, size, rounding_mode="floor")
-        parts.append(key - quotient * size)
-        key = quotient
-    return torch.stack([parts[3], key]), torch.stack(parts[2::-1], dim=1) + lowest
+    for number in range(4, 0, -1):
+        columns[number] = key & ((1 << bits[number]) - 1)
+        key = key >> bits[number]
+    return torch.stack([columns[1], key]), torch.stack(columns[2:], dim=1) + lowest

@@ -10,7 +10,7 @@ from ase import Atoms
 from eqpot.errors import ConfigError, NeighborError
 from eqpot.graph import AtomGraph
 from eqpot.neighbors.cells import dual_vectors, times_matrix
-from eqpot.neighbors.search import all_pairs, check_finite, find_pairs, within
+from eqpot.neighbors.search import all_pairs, check_finite, find_pairs, near_pairs, within
 
 _SMALL = 64
 """Atoms up to which all pairs of an open structure are kept: to look at each is cheaper than ever to search."""
@@ -31,6 +31,15 @@ class _Reference:
     ages: torch.Tensor
     edge_index: torch.Tensor
     shifts: torch.Tensor
+
+    def is_of(self, positions: torch.Tensor, cells: torch.Tensor, pbc: torch.Tensor, batch: torch.Tensor) -> bool:
+        """Whether these are the same atoms and boundaries on the same device, wherever they have moved."""
+        return (
+            self.positions.device == positions.device
+            and len(self.cells) == len(cells)
+            and torch.equal(self.batch, batch)
+            and torch.equal(self.pbc, pbc)
+        )
 
 
 class VerletList:
@@ -67,10 +76,15 @@ class VerletList:
     def graph(self, atoms: Atoms, device: torch.device | str = "cpu") -> AtomGraph:
         """Return the `AtomGraph` of one structure, found on the device; errors as in `neighbor_list`."""
         positions = torch.tensor(atoms.positions, dtype=torch.float64, device=device)
+        numbers = torch.tensor(atoms.numbers, dtype=torch.int64, device=device)
         cells = torch.tensor(atoms.cell.array, dtype=torch.float64, device=device).unsqueeze(0)
         batch = torch.zeros(len(atoms), dtype=torch.int64, device=device)
+        if self.builder == "auto" and positions.device.type == "cpu" and len(atoms) <= _SMALL and not atoms.pbc.any():
+            check_finite(positions, "positions")
+            check_finite(cells[0], "lattice vectors")
+            return AtomGraph(positions, numbers, cells, *near_pairs(positions.numpy(), self.cutoff), batch)
         edge_index, shifts = self.update(positions, cells, torch.tensor(atoms.pbc, device=device).unsqueeze(0), batch)
-        return AtomGraph(positions, torch.tensor(atoms.numbers, dtype=torch.int64, device=device), cells, edge_index, shifts, batch)
+        return AtomGraph(positions, numbers, cells, edge_index, shifts, batch)
 
     def update(
         self, positions: torch.Tensor, cells: torch.Tensor, pbc: torch.Tensor, batch: torch.Tensor
@@ -83,22 +97,18 @@ class VerletList:
         check_finite(cells.view(-1, 3), "lattice vectors")
         self.n_calls += 1
         reference = self._reference
-        if (
-            reference is None
-            or reference.positions.device != positions.device
-            or not torch.equal(reference.batch, batch)
-            or not torch.equal(reference.pbc, pbc)
-            or len(reference.cells) != len(cells)
-        ):
+        if reference is None or not reference.is_of(positions, cells, pbc, batch):
             reference = self._reference = self._start(positions, cells, pbc, batch)
+            needed, wraps = torch.full_like(reference.skins, torch.inf), None
+        else:
+            needed, wraps = _motion(reference, positions, cells, self.cutoff)
         reference.ages += 1
-        needed, wraps = _motion(reference, positions, cells, self.cutoff)
         stale = ~(needed <= reference.skins)
         if stale.any():
             self._build(reference, positions, cells, stale, needed)
-            wraps = torch.where(stale.index_select(0, batch).unsqueeze(1), 0, wraps)
+            wraps = None if wraps is None else torch.where(stale.index_select(0, batch).unsqueeze(1), 0, wraps)
         edge_index, shifts = reference.edge_index, reference.shifts
-        if wraps.any():
+        if wraps is not None and wraps.any():
             shifts = shifts + wraps.index_select(0, edge_index[1]) - wraps.index_select(0, edge_index[0])
         return within(positions, cells, batch, edge_index, shifts, self.cutoff)
 
@@ -122,7 +132,7 @@ class VerletList:
         small = (torch.bincount(batch, minlength=len(cells)) <= _SMALL) & (self.builder == "auto")
         whole = ~pbc.any(1) & small | (self.cutoff == np.inf)
         searched = stale & ~whole
-        rates = torch.where(reference.skins.isnan(), torch.inf, needed / reference.ages)
+        rates = needed / reference.ages
         skin = 0.0
         if searched.any():
             skin = self._best_skin(float(rates[searched].max())) if self.wanted_skin == "auto" else float(self.wanted_skin)

@@ -159,13 +159,18 @@ def test_no_skin_without_motion_that_would_use_it():
     assert verlet.n_builds < 20
 
 
-def test_all_pairs_of_a_small_molecule_are_kept():
+def test_all_pairs_of_small_molecules_in_a_batch_are_kept():
     verlet = VerletList(CUTOFF)
     random = np.random.default_rng(4)
-    atoms = Atoms("H5", random.uniform(0, 5, (5, 3)))
+    molecules = [Atoms("H5", random.uniform(0, 5, (5, 3))), Atoms("H3", random.uniform(0, 5, (3, 3)))]
+    number, cells, pbc = torch.tensor([0] * 5 + [1] * 3), torch.zeros((2, 3, 3), dtype=torch.float64), torch.zeros((2, 3), dtype=torch.bool)
     for _ in range(5):
-        assert_fresh(verlet, atoms)
-        atoms.positions += random.normal(size=(5, 3))
+        positions = torch.from_numpy(np.concatenate([molecule.positions for molecule in molecules]))
+        edge_index, _ = verlet.update(positions, cells, pbc, number)
+        expected = [neighbor_list(molecule, CUTOFF)[0] + start for molecule, start in zip(molecules, (0, 5), strict=True)]
+        np.testing.assert_array_equal(edge_index, np.concatenate(expected, axis=1))
+        for molecule in molecules:
+            molecule.positions += random.normal(size=molecule.positions.shape)
     assert verlet.n_builds == 1
     assert verlet.skin == np.inf
 
