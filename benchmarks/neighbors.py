@@ -8,10 +8,13 @@ other packages are what the package returns. Builders whose package is missing a
 """
 
 import argparse
+import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +63,7 @@ def _skin_list() -> Lister:
 
 def _cell(atoms: Atoms) -> np.ndarray:
     """Return the cell, or a box around a molecule: not every package takes one without."""
-    return atoms.cell.array if atoms.cell.rank == 3 else 100.0 * np.eye(3)
+    return atoms.cell.array if atoms.cell.rank == 3 else np.diag(np.ptp(atoms.positions, axis=0) + CUTOFF)
 
 
 def _matscipy(atoms: Atoms) -> int:
@@ -85,7 +88,10 @@ def _vesin(atoms: Atoms) -> int:
 
 def listers() -> dict[str, Lister]:
     """Return what is timed."""
-    own: dict[str, Lister] = {"eqpot, looking again with a skin of 0.5 Å": _skin_list()}
+    own: dict[str, Lister] = {
+        "eqpot, auto": lambda atoms: neighbor_list(atoms, CUTOFF)[0].shape[1],
+        "eqpot, kept, skin 0.5 Å": _skin_list(),
+    }
     for name, builder in BUILDERS.items():
         if builder.is_installed() and builder.pbc and name != "brute_force":
             own[f"eqpot, {name}"] = lambda atoms, name=name: neighbor_list(atoms, CUTOFF, name)[0].shape[1]
@@ -105,11 +111,7 @@ def builder_table(sizes: Sequence[int], rounds: int) -> None:
         times: dict[str, list[float]] = {name: [] for name in candidates if name not in slow}
         for turn in range(rounds + 1):
             for name, values in times.items():
-                # Another position every time, as in dynamics.
-                atoms.positions += 1e-9
-                start = time.perf_counter()
-                found = candidates[name](atoms)
-                seconds = time.perf_counter() - start
+                found, seconds = _timed(candidates[name], atoms)
                 assert found == expected, (name, found, expected)
                 if turn:
                     values.append(seconds)
@@ -117,58 +119,100 @@ def builder_table(sizes: Sequence[int], rounds: int) -> None:
                     slow.add(name)
         for name, values in times.items():
             rows[name, n_atoms] = spread([1e6 * value / n_atoms for value in values])
-    memory = {
-        name: f"{_peak_bytes(lister, make_system(sizes[-1])) / sizes[-1] / 1e3:.1f}"
-        for name, lister in candidates.items()
-        if name not in slow
-    }
+    # A list of few atoms is smaller than the noise of a process.
+    measured = [name for name in candidates if name not in slow and sizes[-1] >= 4096]
+    memory = {name: f"{1.024 * _peak_kilobytes(name, sizes[-1]) / sizes[-1]:.1f}" for name in measured}
     print(f"\n| list, µs/atom | {' | '.join(f'{n:,} atoms' for n in sizes)} | memory, kB/atom |")
     print("| --- " * (len(sizes) + 2) + "|")
     for name in candidates:
         print(f"| {name} | {' | '.join(rows.get((name, n), '') for n in sizes)} | {memory.get(name, '')} |")
 
 
-def _peak_bytes(lister: Lister, atoms: Atoms) -> float:
-    """Return by how much the memory of this process grew at most while a list was made (Linux; NaN elsewhere)."""
-    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not reset.exists():
+def _timed(lister: Lister, atoms: Atoms) -> tuple[int, float]:
+    """Return the number of edges and the seconds of a list; small ones are made several times, after one that does not count."""
+    repeats = 1 + 2_000 // len(atoms)
+    for number in range(repeats + 1):
+        if number == 1:
+            start = time.perf_counter()
+        # Another position every time, as in dynamics.
+        atoms.positions += 1e-9
+        found = lister(atoms)
+    return found, (time.perf_counter() - start) / repeats
+
+
+def _peak_kilobytes(name: str, n_atoms: int) -> float:
+    """Return by how much the memory of a fresh process grows at most while it makes a list (Linux; NaN elsewhere)."""
+    if not Path("/proc/self/clear_refs").exists():
         return float("nan")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_grow, name, n_atoms).result()
 
+
+def _grow(name: str, n_atoms: int) -> float:
     def kilobytes(field: str) -> int:
-        return next(int(line.split()[1]) for line in status.read_text(encoding="ascii").splitlines() if line.startswith(field))
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
-    reset.write_text("5", encoding="ascii")
+    torch.set_num_threads(1)
+    lister, atoms = listers()[name], make_system(n_atoms)
+    lister(make_system(64))
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = kilobytes("VmRSS")
     lister(atoms)
-    return 1024 * (kilobytes("VmHWM") - before)
+    return kilobytes("VmHWM") - before
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a list costs in dynamics: its skin in Å, how often it was searched, µs an atom and part of a step."""
+
+    skin: float
+    builds: int
+    cost: float
+    part: float
+
+
+def shares(edge: int, steps: int) -> dict[str, Share]:
+    """Return the cost of skin lists and of lists from scratch in steps of silicon, 8 edge^3 atoms at about 300 K."""
+    potential = load_potential(SILICON, dtype="float32")
+    atoms = bulk("Si", a=5.469, cubic=True) * (edge, edge, edge)
+    # Half of it becomes potential energy.
+    simulation = Simulation(atoms, potential, Settings(timestep=1.0, temperature=600.0, seed=0))
+    for _ in range(20):
+        simulation.step()
+    lists = {"skin": simulation.neighbors, "from scratch": VerletList(potential.cutoff, 0.0)}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in lists}
+    builds = {name: verlet.n_builds for name, verlet in lists.items()}
+    for _ in range(steps):
+        before = simulation.state
+        for name, verlet in lists.items():
+            # The same step with either list, so that noise of the machine hits both.
+            watch = _Watch(verlet)
+            simulation.state, simulation.neighbors = before, watch  # type: ignore[assignment]
+            start = time.perf_counter()
+            simulation.step()
+            times[name].append((watch.seconds, time.perf_counter() - start))
+    result = {}
+    for name, verlet in lists.items():
+        listing, whole = (statistics.fmean(values) for values in zip(*times[name], strict=True))
+        result[name] = Share(verlet.skin, verlet.n_builds - builds[name], 1e6 * listing / len(atoms), listing / whole)
+    return result
 
 
 def dynamics_table(edges: Sequence[int], steps: int) -> None:
-    """Print the share of the list in steps of silicon at 300 K, alternating between skin lists and lists from scratch."""
-    print("\n| Si atoms | list | skin, Å | builds / steps | list, µs/atom | share of a step, % |\n| --- | --- | --- | --- | --- | --- |")
-    potential = load_potential(SILICON, dtype="float32")
+    """Print `shares`."""
+    print("\n| Si atoms | list | skin, Å | searches / steps | list, µs/atom | part of a step, % |\n| --- | --- | --- | --- | --- | --- |")
     for edge in edges:
-        atoms = bulk("Si", a=5.469, cubic=True) * (edge, edge, edge)
-        simulation = Simulation(atoms, potential, Settings(timestep=1.0, temperature=600.0, seed=0))
-        lists = {"skin": simulation.neighbors, "from scratch": VerletList(potential.cutoff, 0.0)}
-        for _ in range(20):
-            simulation.step()
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in lists}
-        builds = {name: verlet.n_builds for name, verlet in lists.items()}
-        for _ in range(steps):
-            before = simulation.state
-            for name, verlet in lists.items():
-                # The same step with either list, so that noise of the machine hits both.
-                watch = _Watch(verlet)
-                simulation.state, simulation.neighbors = before, watch  # type: ignore[assignment]
-                start = time.perf_counter()
-                simulation.step()
-                times[name].append((watch.seconds, time.perf_counter() - start))
-        for name, verlet in lists.items():
-            share = statistics.fmean(part for part, _ in times[name]) / statistics.fmean(whole for _, whole in times[name])
-            cost = 1e6 * statistics.fmean(part for part, _ in times[name]) / len(atoms)
-            built = f"{verlet.n_builds - builds[name]} / {steps}"
-            print(f"| {len(atoms):,} | {name} | {verlet.skin:.2f} | {built} | {cost:.2f} | {100 * share:.1f} |", flush=True)
+        for name, share in shares(edge, steps).items():
+            columns = (
+                f"{8 * edge**3:,}",
+                name,
+                f"{share.skin:.2f}",
+                f"{share.builds} / {steps}",
+                f"{share.cost:.2f}",
+                f"{100 * share.part:.1f}",
+            )
+            print(f"| {' | '.join(columns)} |", flush=True)
 
 
 class _Watch:
@@ -192,9 +236,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(
-        f"One thread, torch {torch.__version__}, Python {sys.version.split()[0]}; median (lowest to highest) of {arguments.rounds} rounds."
-    )
+    print(f"One thread, torch {torch.__version__}, Python {sys.version.split()[0]}; median (quartiles) of {arguments.rounds} rounds.")
     if arguments.dynamics:
         dynamics_table((5, 11), steps=40)
     else:

@@ -24,6 +24,11 @@ _MOST_ATOMS = 10_000
 _EDGE_BYTES = 150
 """Memory that an edge takes while its list is built."""
 
+_HASH = (0x9E3779B97F4A7C1, 0x2545F4914F6CDD1D, 0x5851F42D4C957F2D, 0x14057B7EF767814F)
+
+_PIECE = 1 << 14
+"""Edges that are worked on at a time: fresh memory for all of them costs more than the arithmetic. A GPU takes more."""
+
 
 def find_pairs(
     positions: torch.Tensor, cells: torch.Tensor, pbc: torch.Tensor, batch: torch.Tensor, cutoff: float, builder: str = "auto"
@@ -42,15 +47,15 @@ def find_pairs(
     reach = cutoff * (1 + 1e-7)
     try:
         if chosen.single:
-            edge_index, shifts = _one_by_one(chosen.build, inside, cells, pbc, batch, reach)  # type: ignore[arg-type]
+            pairs = _one_by_one(chosen.build, inside, cells, pbc, batch, reach)  # type: ignore[arg-type]
         else:
             edge_index, shifts = chosen.build(inside, cells, pbc, batch, reach)  # type: ignore[arg-type, misc, call-arg]
+            pairs = edge_index[0], edge_index[1], shifts
     except (RuntimeError, MemoryError) as error:
         raise NeighborError(
             f"The neighbour list of {len(positions)} atoms cannot be built ({error}); check the cell and the cutoff."
         ) from error
-    edge_index, shifts = _sorted(edge_index, shifts, len(positions))
-    return edge_index, shifts + counts.index_select(0, edge_index[1]) - counts.index_select(0, edge_index[0])
+    return _sorted(*pairs, counts)
 
 
 def near_pairs(positions: np.ndarray, cutoff: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -86,17 +91,15 @@ def within(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the edges whose vectors are shorter than the cutoff, in their order; NeighborError for atoms on top of each other."""
     kept = []
-    # In pieces that fit the cache: fresh memory for all of them costs more than the arithmetic.
-    piece = 1 << (14 if positions.device.type == "cpu" else 24)
-    for start in range(0, len(shifts), piece):
-        edges = edge_index[:, start : start + piece]
-        vectors = edge_vectors(positions, cells, edges, shifts[start : start + piece], batch)
+    for piece in _pieces(shifts):
+        edges = edge_index[:, piece]
+        vectors = edge_vectors(positions, cells, edges, shifts[piece], batch)
         x, y, z = vectors.unbind(1)
         squares = x * x + y * y + z * z
         if squares.min() < CLOSEST_DISTANCE**2:
             worst = int(squares.argmin())
             _refuse(int(edges[1, worst]), int(edges[0, worst]), float(squares[worst]))
-        kept.append(torch.nonzero(squares < cutoff**2).squeeze(1) + start)
+        kept.append(torch.nonzero(squares < cutoff**2).squeeze(1) + piece.start)
     if not kept:
         return edge_index, shifts
     chosen = torch.cat(kept)
@@ -146,9 +149,11 @@ def _check_density(
         reduced = torch.from_numpy(reduce_cell(cell, pbc[number].numpy(force=True))[0]).to(cells.device).unsqueeze(0)
         planes = torch.linalg.vector_norm(dual_vectors(reduced, pbc[number].unsqueeze(0)), dim=1)
         images[number] = (2 * cutoff * planes).clamp(min=1).prod()
-    cubes, occupation = torch.unique(torch.cat([torch.floor(inside / cutoff), batch.unsqueeze(1)], dim=1), dim=0, return_counts=True)
-    neighbors = 4 / 3 * math.pi * occupation * images.index_select(0, cubes[:, 3].to(torch.int64))
-    edges, densest = float((neighbors * occupation).sum()), float(neighbors.max())
+    # Cubes by a hash of their coordinates: two of the same hash would only make the estimate larger.
+    cubes = torch.cat([torch.floor(inside / cutoff), batch.unsqueeze(1)], dim=1).to(torch.int64)
+    _, cube, occupation = torch.unique((cubes * torch.tensor(_HASH, device=inside.device)).sum(1), return_inverse=True, return_counts=True)
+    neighbors = 4 / 3 * math.pi * occupation.index_select(0, cube) * images.index_select(0, batch)
+    edges, densest = float(neighbors.sum()), float(neighbors.max())
     if densest > _MOST_NEIGHBORS or edges * _EDGE_BYTES > _memory():
         raise NeighborError(
             f"{len(inside)} atoms would have about {edges:.2g} edges within the cutoff of {cutoff:g} Å, up to {densest:.2g} an atom, which "
@@ -165,49 +170,67 @@ def _memory() -> float:
 
 def _one_by_one(
     build: Single, positions: torch.Tensor, cells: torch.Tensor, pbc: torch.Tensor, batch: torch.Tensor, cutoff: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     ends = np.cumsum(np.bincount(batch.numpy(), minlength=len(cells)))
     parts = []
     for number, end in enumerate(ends):
         start = 0 if number == 0 else ends[number - 1]
         if end > start:
-            edge_index, shifts = _one(build, positions[start:end].numpy(), cells[number].numpy(), pbc[number].numpy(), cutoff)
-            parts.append((edge_index + start, shifts))
-    if not parts:
-        return torch.zeros((2, 0), dtype=torch.int64), torch.zeros((0, 3), dtype=torch.int64)
-    return torch.from_numpy(np.concatenate([edges for edges, _ in parts], axis=1)), torch.from_numpy(np.concatenate([s for _, s in parts]))
+            found = _one(build, positions[start:end].numpy(), cells[number].numpy(), pbc[number].numpy(), cutoff)
+            sources, targets, shifts = (torch.from_numpy(values.astype(np.int64, copy=False)) for values in found)
+            parts.append((sources, targets, shifts) if start == 0 else (sources + start, targets + start, shifts))
+    if len(parts) == 1:
+        return parts[0]
+    nothing = torch.zeros(0, dtype=torch.int64)
+    parts.append((nothing, nothing, nothing.view(0, 3)))
+    sources, targets, shifts = (torch.cat(column) for column in zip(*parts, strict=True))
+    return sources, targets, shifts
 
 
-def _one(build: Single, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
+def _one(
+    build: Single, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     positions, cell = close_open_directions(positions, cell, pbc, cutoff)
     reduced, integers = reduce_cell(cell, pbc)
     if reduced is cell:
-        sources, targets, shifts = build(positions, cell, pbc, cutoff)
-    else:
-        counts = np.where(pbc, np.floor(np.linalg.solve(reduced.T, positions.T).T), 0.0)
-        sources, targets, shifts = build(positions - counts @ reduced, reduced, pbc, cutoff)
-        counts = counts.astype(np.int64)
-        shifts = (shifts + counts[targets] - counts[sources]) @ integers
-    return np.stack([sources, targets]).astype(np.int64), shifts.astype(np.int64)
+        return build(positions, cell, pbc, cutoff)
+    counts = np.where(pbc, np.floor(np.linalg.solve(reduced.T, positions.T).T), 0.0)
+    sources, targets, shifts = build(positions - counts @ reduced, reduced, pbc, cutoff)
+    counts = counts.astype(np.int64)
+    return sources, targets, (shifts + counts[targets] - counts[sources]) @ integers
 
 
-def _sorted(edge_index: torch.Tensor, shifts: torch.Tensor, n_atoms: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sort edges by target, source and shift."""
+def _sorted(sources: torch.Tensor, targets: torch.Tensor, shifts: torch.Tensor, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return edge_index and shifts sorted by target, source and shift, shifts as if atoms had not been moved by `counts` [n_atoms, 3]."""
+    edge_index, result = torch.stack([sources, targets]), shifts.clone()
     if len(shifts) == 0:
-        return edge_index, shifts
-    lowest = shifts.amin(0)
-    bits = [size.bit_length() for size in (n_atoms, n_atoms, *(shifts.amax(0) - lowest).tolist())]
-    if sum(bits) > 63:
-        order = np.lexsort((*shifts.T.flip(0).numpy(force=True), *edge_index.numpy(force=True)))
-        chosen = torch.from_numpy(order).to(edge_index.device)
-        return edge_index.index_select(1, chosen), shifts.index_select(0, chosen)
+        return edge_index, result
+    lowest, n_atoms = shifts.amin(0), len(counts)
+    bits = [size.bit_length() for size in (n_atoms, *(shifts.amax(0) - lowest).tolist())]
+    if bits[0] + sum(bits) > 63:
+        order = torch.from_numpy(np.lexsort((*shifts.T.flip(0).numpy(force=True), *edge_index.numpy(force=True)))).to(shifts.device)
+        edge_index, result = edge_index.index_select(1, order), shifts.index_select(0, order)
+        return edge_index, result + counts.index_select(0, edge_index[1]) - counts.index_select(0, edge_index[0])
     # An edge is one number: sorting numbers is many times faster than sorting rows, and they say what was sorted.
-    columns = [edge_index[1], edge_index[0], *(shifts - lowest).unbind(1)]
-    key = columns[0]
-    for column, width in zip(columns[1:], bits[1:], strict=True):
-        key = (key << width) | column
+    key = torch.empty_like(sources)
+    for piece in _pieces(shifts):
+        value = targets[piece] << bits[0] | sources[piece]
+        for axis in range(3):
+            value = value << bits[axis + 1] | (shifts[piece, axis] - lowest[axis])
+        key[piece] = value
     key = torch.from_numpy(np.sort(key.numpy())) if key.device.type == "cpu" else torch.sort(key)[0]
-    for number in range(4, 0, -1):
-        columns[number] = key & ((1 << bits[number]) - 1)
-        key = key >> bits[number]
-    return torch.stack([columns[1], key]), torch.stack(columns[2:], dim=1) + lowest
+    moved = bool(counts.any())
+    for piece in _pieces(shifts):
+        value = key[piece]
+        for axis in (2, 1, 0):
+            result[piece, axis] = (value & ((1 << bits[axis + 1]) - 1)) + lowest[axis]
+            value = value >> bits[axis + 1]
+        edge_index[0, piece], edge_index[1, piece] = value & ((1 << bits[0]) - 1), value >> bits[0]
+        if moved:
+            result[piece] += counts.index_select(0, edge_index[1, piece]) - counts.index_select(0, edge_index[0, piece])
+    return edge_index, result
+
+
+def _pieces(edges: torch.Tensor) -> list[slice]:
+    size = _PIECE if edges.device.type == "cpu" else len(edges) + 1
+    return [slice(start, start + size) for start in range(0, len(edges), size)]

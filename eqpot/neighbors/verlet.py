@@ -136,18 +136,23 @@ class VerletList:
         skin = 0.0
         if searched.any():
             skin = self._best_skin(float(rates[searched].max())) if self.wanted_skin == "auto" else float(self.wanted_skin)
-        kept = ~stale.index_select(0, batch.index_select(0, reference.edge_index[1]))
-        parts = [(reference.edge_index[:, kept], reference.shifts[kept])]
+        parts = []
+        if not stale.all():
+            kept = ~stale.index_select(0, batch.index_select(0, reference.edge_index[1]))
+            parts.append((reference.edge_index[:, kept], reference.shifts[kept]))
         if (stale & whole).any():
-            atoms, renumbered = _members(stale & whole, batch)
-            edge_index, shifts = all_pairs(renumbered)
+            _, _, members, atoms = _members(stale & whole, positions, cells, batch)
+            edge_index, shifts = all_pairs(members)
             parts.append((atoms[edge_index], shifts))
-        if searched.any():
-            atoms, renumbered = _members(searched, batch)
-            edge_index, shifts = find_pairs(positions[atoms], cells[searched], pbc[searched], renumbered, self.cutoff + skin, self.builder)
+        if searched.all():
+            parts.append(find_pairs(positions, cells, pbc, batch, self.cutoff + skin, self.builder))
+        elif searched.any():
+            places, lattices, members, atoms = _members(searched, positions, cells, batch)
+            edge_index, shifts = find_pairs(places, lattices, pbc[searched], members, self.cutoff + skin, self.builder)
             parts.append((atoms[edge_index], shifts))
-        edge_index, shifts = torch.cat([edges for edges, _ in parts], dim=1), torch.cat([shifts for _, shifts in parts])
-        if len(cells) > 1:
+        edge_index, shifts = parts[0]
+        if len(parts) > 1:
+            edge_index, shifts = torch.cat([edges for edges, _ in parts], dim=1), torch.cat([shifts for _, shifts in parts])
             order = torch.sort(edge_index[1], stable=True)[1]
             edge_index, shifts = edge_index[:, order], shifts[order]
         reference.edge_index, reference.shifts = edge_index, shifts
@@ -165,10 +170,13 @@ class VerletList:
         return float(skins[np.argmin((1 + skins / self.cutoff) ** 3 * (1 + _BUILD_COST / steps))])
 
 
-def _members(chosen: torch.Tensor, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the atoms of the chosen structures, and the number that each one's structure has among them."""
+def _members(
+    chosen: torch.Tensor, positions: torch.Tensor, cells: torch.Tensor, batch: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return positions, cells and batch of the chosen structures alone, and the numbers that their atoms have among all."""
     atoms = torch.nonzero(chosen.index_select(0, batch)).squeeze(1)
-    return atoms, (torch.cumsum(chosen, 0) - 1).index_select(0, batch.index_select(0, atoms))
+    members = (torch.cumsum(chosen, 0) - 1).index_select(0, batch.index_select(0, atoms))
+    return positions.index_select(0, atoms), cells[chosen], members, atoms
 
 
 def _motion(reference: _Reference, positions: torch.Tensor, cells: torch.Tensor, cutoff: float) -> tuple[torch.Tensor, torch.Tensor]:

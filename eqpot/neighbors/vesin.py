@@ -8,4 +8,4 @@ def vesin(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: floa
     from vesin import NeighborList
 
     targets, sources, shifts = NeighborList(cutoff=cutoff, full_list=True).compute(positions, cell, pbc, "ijS")
-    return sources.astype(np.int64), targets.astype(np.int64), shifts.astype(np.int64)
+    return sources, targets, shifts
