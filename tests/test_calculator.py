@@ -109,7 +109,7 @@ def test_parameters_that_do_not_exist_are_refused_and_changed_ones_are_used(mode
     atoms.calc = calc
     single = atoms.get_potential_energy()
     calc.set(dtype="float64")
-    assert calc.potential.dtype == torch.float64
+    assert calc.potentials[0].dtype == torch.float64
     assert 0 < abs(atoms.get_potential_energy() - single) < 1e-4
 
 

@@ -133,5 +133,5 @@ def test_silicon_has_the_lattice_constant_and_bulk_modulus_of_pbe():
         strained = atoms.copy()
         strained.set_cell(atoms.cell * scale, scale_atoms=True)
         volumes.append(strained.get_volume())
-        energies.append(energy_of(atoms.calc.potential, strained))
+        energies.append(energy_of(atoms.calc.potentials[0], strained))
     assert EquationOfState(volumes, energies).fit()[2] / GIGAPASCAL == pytest.approx(89, rel=0.15)
