@@ -34,7 +34,9 @@ def hessian(potential: Potential, graph: AtomGraph) -> torch.Tensor:
         size = len(gradient)
         units = torch.eye(size, dtype=gradient.dtype, device=gradient.device)
         result = torch.empty_like(units)
-        for rows in torch.arange(size).split(max(1, _BATCH_BYTES // max(n_bytes, 1))):
+        n_rows = max(1, _BATCH_BYTES // max(n_bytes, 1))
+        for start in range(0, size, n_rows):
+            rows = slice(start, start + n_rows)
             products = torch.autograd.grad(
                 gradient, positions, units[rows], retain_graph=True, is_grads_batched=True, materialize_grads=True
             )[0]
