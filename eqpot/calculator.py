@@ -1,6 +1,8 @@
 """The ASE calculator."""
 
+import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -75,6 +77,7 @@ class EqpotCalculator(Calculator):
         if changed:
             # A new object: a shallow copy of the calculator keeps the old one.
             parameters = Parameters({**self.parameters, **changed})
+            _prepare_forks()
             self.potentials = [load_potential(path, parameters["device"], parameters["dtype"]) for path in _paths(parameters["model"])]
             self.parameters = parameters
             deviations = list(_DEVIATIONS) if len(self.potentials) > 1 else []
@@ -127,6 +130,7 @@ class EqpotCalculator(Calculator):
     def _each(self, structure: Atoms, function: Callable[[Potential, AtomGraph], _Value]) -> list[_Value]:
         """Return what `function` makes of every potential and the structure's graph for its cutoff."""
         values = []
+        _prepare_forks()
         with torch.inference_mode(False):
             graphs = {cutoff: build_graph(structure, cutoff) for cutoff in {potential.cutoff for potential in self.potentials}}
             for path, potential in zip(_paths(self.parameters["model"]), self.potentials, strict=True):
@@ -137,6 +141,13 @@ class EqpotCalculator(Calculator):
                         raise
                     raise UnknownElementError(f"{path}: {error}") from error
         return values
+
+
+@cache
+def _prepare_forks() -> None:
+    """Let forked processes start with one thread: torch's other threads do not survive a fork, and it would wait for them for ever."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def _paths(model: str | list[str]) -> list[str]:

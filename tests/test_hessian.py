@@ -159,8 +159,6 @@ def test_a12_hessian_is_continuous_across_every_grid_direction(calculator):
 
 def test_a12_hessian_is_continuous_at_the_cutoff(calculator):
     """The window vanishes with two derivatives there."""
-    inside, outside = (
-        calculator.get_hessian(Atoms("OHH", [[0, 0, 0], [0.9, 0.2, 0], [0, 0, 4.0 + shift]])) for shift in (-1e-6, 1e-6)
-    )
+    inside, outside = (calculator.get_hessian(Atoms("OHH", [[0, 0, 0], [0.9, 0.2, 0], [0, 0, 4.0 + shift]])) for shift in (-1e-6, 1e-6))
     np.testing.assert_allclose(inside, outside, atol=1e-5 * abs(outside).max())
     assert not outside[2].any()

@@ -3,6 +3,7 @@
 import copy
 import multiprocessing
 import operator
+import os
 import pickle
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def test_a_pickle_holds_the_weights_once_and_needs_no_file(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-@pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.parametrize("method", sorted({"spawn", "fork"} & set(multiprocessing.get_all_start_methods())))
 def test_other_processes_compute_the_same_bits(calculator, method):
     structures = [crystal(), ethanol(), crystal(pbc=[True, True, False])]
     for atoms in structures:
@@ -87,6 +88,37 @@ def test_other_processes_compute_the_same_bits(calculator, method):
         found = pool.map_async(operator.methodcaller("get_forces"), structures).get(timeout=60)
     for forces, forces_here in zip(found, expected, strict=True):
         np.testing.assert_array_equal(forces, forces_here)
+
+
+FORKED = """
+import multiprocessing, operator, sys
+import numpy, torch
+from ase.build import bulk
+from eqpot import EqpotCalculator
+
+assert torch.get_num_threads() == 2
+atoms = bulk("Si", cubic=True).repeat(3)
+atoms.rattle(0.05, seed=0)
+atoms.calc = EqpotCalculator(sys.argv[1], dtype="float64")
+
+def forces_elsewhere():
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.map_async(operator.methodcaller("get_forces"), [atoms]).get(timeout=60)[0]
+
+before = forces_elsewhere()
+forces = atoms.get_forces()
+atoms.calc.reset()
+assert torch.get_num_threads() == 2
+for found in (before, forces_elsewhere()):
+    assert abs(found - forces).max() < 1e-12
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_does_not_wait_for_the_threads_of_its_parent():
+    """Where torch has several threads a forked process would hang in its first parallel loop."""
+    command = [sys.executable, "-c", FORKED, str(ROOT / "potentials" / "silicon" / "potential.safetensors")]
+    subprocess.run(command, check=True, timeout=150, env=os.environ | {"OMP_NUM_THREADS": "2"})
 
 
 def test_a25_calculators_of_two_dtypes_do_not_meet(model_path):
@@ -117,6 +149,7 @@ GLOBALS = """
 import logging, os, random, sys, warnings
 import numpy, torch
 import ase.io, matscipy.neighbours, scipy.linalg
+import sympy  # torch imports it where it batches derivatives, and it adds a filter of warnings
 
 def state():
     return {
