@@ -5,8 +5,8 @@ import torch
 from eqpot.graph import AtomGraph, edge_vectors
 from eqpot.potential import Potential
 
-_BATCH_BYTES = 1 << 28
-"""Memory for the vectors that go through the graph of the forces together; one goes in any case."""
+_BATCH_BYTES = 1 << 26
+"""Memory for the vectors that go through the graph of the forces together; one goes in any case. More would not stay in the cache."""
 
 
 def hessian(potential: Potential, graph: AtomGraph) -> torch.Tensor:

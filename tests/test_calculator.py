@@ -13,7 +13,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from eqpot import EqpotCalculator
 from eqpot.errors import ConfigError, ModelFileError, NeighborError, UnknownElementError
-from eqpot.graph import collate
+from eqpot.graph import collate, edge_vectors
 from eqpot.kernels.fibre_bundle import FusedFibreBundle
 from eqpot.neighbors import build_graph
 from eqpot.network.base import Network
@@ -126,6 +126,19 @@ def test_a2_all_results_are_those_of_ases_lennard_jones_for_the_same_potential(c
         expected = reference.get_property(name, atoms)
         np.testing.assert_allclose(calculator.get_property(name, atoms), expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
     np.testing.assert_allclose(calculator.get_stresses(atoms).sum(axis=0), calculator.get_stress(atoms), rtol=1e-12)
+
+
+def test_a2_an_edge_belongs_half_to_each_of_its_atoms(calculator):
+    atoms, potential = crystal(pbc=[True, True, False]) + Atoms("H", [[0.6, 0.5, 1.4]]), calculator.potentials[0]
+    graph = build_graph(atoms, potential.cutoff)
+    vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
+    gradient = potential.energies_and_gradient(vectors, graph.numbers, graph.edge_index)[1].numpy()
+    expected = np.zeros((3, 3, 3))
+    for source, target, vector, pull in zip(*graph.edge_index.tolist(), vectors.detach().numpy(), gradient, strict=True):
+        for atom in (source, target):
+            expected[atom] += (np.outer(vector, pull) + np.outer(pull, vector)) / 4 / atoms.get_volume()
+    found = calculator.get_stresses(atoms)
+    np.testing.assert_allclose(found, full_3x3_to_voigt_6_stress(expected), atol=1e-10 * abs(found).max())
 
 
 def test_a2_parts_sum_to_the_whole(model_path):
