@@ -111,8 +111,8 @@ class EqpotCalculator(Calculator):
         """Return the second derivatives of the energy, [n_atoms, 3, n_atoms, 3] float64, eV/Å^2, symmetric, as VibrationsData takes them.
 
         They are analytic, in the calculator's dtype, and know no constraints; of a periodic structure those at the Gamma point, of a
-        committee the mean. Every column costs several evaluations without the fused kernel, so for hundreds of atoms
-        `ase.vibrations` and `ase.phonons`, which displace them, are faster. Errors as in `calculate`.
+        committee the mean. Every column costs several evaluations without the fused kernel; where there is one, `ase.vibrations`
+        and `ase.phonons`, which displace atoms, are faster. Errors as in `calculate`.
         """
         matrices = self._each(self._structure(atoms), lambda potential, graph: hessian(potential, graph).cpu().numpy())
         return np.asarray(np.mean(matrices, axis=0))

@@ -24,7 +24,7 @@ def hessian(potential: Potential, graph: AtomGraph) -> torch.Tensor:
         n_bytes += tensor.nbytes
         return tensor
 
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.enable_grad():
         positions = graph.positions.detach().clone().requires_grad_()
         vectors = edge_vectors(positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
         energy = potential.atomic_energies(vectors, graph.numbers, graph.edge_index).sum()

@@ -115,11 +115,13 @@ def test_vectors_go_together_only_as_far_as_memory_allows(calculator, monkeypatc
 
 
 def test_grad_mode_results_and_later_calls_are_untouched(calculator):
-    atoms = ethanol()
+    atoms, potential = ethanol(), calculator.potentials[0]
     energy, expected = calculator.get_potential_energy(atoms), calculator.get_hessian(atoms)
     for mode in (torch.no_grad(), torch.inference_mode()):
         with mode:
             np.testing.assert_array_equal(calculator.get_hessian(), expected)
+    with torch.no_grad():
+        np.testing.assert_array_equal(hessian.hessian(potential, build_graph(atoms, potential.cutoff)).numpy(), expected)
     assert set(calculator.results) == {"energy", "free_energy", "energies"}
     assert calculator.get_potential_energy(atoms) == energy
 
