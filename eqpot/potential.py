@@ -146,9 +146,9 @@ class Potential(nn.Module):
             fused = self.fused_kernel()
             if fused is not None:
                 species = self.species_of_number.index_select(0, graph.numbers)
-                energies, gradient = fused(vectors, species, graph.edge_index, forces or stresses)
+                energies, unscaled = fused(vectors, species, graph.edge_index, forces or stresses)
                 energies = self.scale * energies + self.reference_energies.index_select(0, species)
-                gradient = self.scale * gradient.to(torch.float64)
+                gradient = self.scale * unscaled.to(torch.float64) if forces or stresses else None
             elif forces or stresses:
                 # Forces are derivatives: a caller's no_grad must not reach them. (TorchScript has no enable_grad, so not in `forward`.)
                 with torch.enable_grad():
@@ -157,7 +157,7 @@ class Potential(nn.Module):
                 energies = self.atomic_energies(vectors, graph.numbers, graph.edge_index)
             energy = torch.zeros_like(graph.cells[:, 0, 0]).index_add(0, graph.batch, energies)
             result = {"energy": energy, "energies": energies.detach()}
-            if gradient is not None and (forces or stresses):
+            if gradient is not None:
                 result["forces"], result["stress"] = forces_and_stress(
                     gradient, vectors, graph.positions, graph.cells, graph.edge_index, graph.batch
                 )
