@@ -1,72 +1,167 @@
 """The ASE calculator."""
 
+import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.calculators.calculator import Calculator, Parameters, PropertyNotImplementedError, all_changes
+from ase.outputs import Properties, all_outputs
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from eqpot.errors import ConfigError
+from eqpot.errors import ConfigError, UnknownElementError
+from eqpot.graph import AtomGraph
+from eqpot.hessian import hessian
 from eqpot.model_file import load_potential
 from eqpot.neighbors import build_graph
+from eqpot.potential import Potential
+
+_Value = TypeVar("_Value")
+
+_PARAMETERS = ("model", "device", "dtype")
+_ENERGIES = ["energy", "free_energy", "energies"]
+_STRESSES = ["stress", "stresses"]
+_DEVIATIONS = {"energy_std": "energy", "energies_std": "energies", "forces_std": "forces", "stress_std": "stress"}
 
 
 class EqpotCalculator(Calculator):
-    """Energies, forces and stress of a trained potential for ASE Atoms.
+    """Energies, forces and stress of a trained potential, or of a committee of several, for ASE Atoms.
 
     Results, float64: energy and free_energy (eV, equal: there is no smearing), energies [n_atoms] (eV, reference energies
-    included), forces [n_atoms, 3] (eV/Å), stress [6] (eV/Å^3, Voigt order xx yy zz yz xz xy, tension positive). The stress exists
-    for any structure whose cell has a volume, whatever its pbc, as in ASE's own calculators; elsewhere asking for
+    included), forces [n_atoms, 3] (eV/Å), stress [6] (eV/Å^3, Voigt order xx yy zz yz xz xy, tension positive) and stresses
+    [n_atoms, 6], which sum to the stress: what a pair of atoms contributes belongs half to each, over the volume of the cell. Stress
+    exists for any structure whose cell has a volume, whatever its pbc, as in ASE's own calculators; elsewhere asking for
     it raises PropertyNotImplementedError.
+
+    A committee's results are means over its potentials. The sample standard deviations (ddof = 1) of two or more are results
+    too: energy_std, energies_std [n_atoms], forces_std [n_atoms, 3], stress_std [6]. ASE has no names for these: its writers leave
+    them out and `SinglePointCalculator` refuses them; `export_properties` returns the others.
+
+    Energies asked for alone cost no reverse pass; forces and stress come together, and `stresses` only where they are asked for.
+    Ask for the most expensive first, as ASE's optimizers and dynamics do. The structure's `info` has no part in the
+    results. Copies, pickles and other processes give the same bits; one calculator serves one thread at a time, as its results are its
+    state.
     """
 
-    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 (ASE's contract)
+    implemented_properties = [*_ENERGIES, "forces", *_STRESSES]  # noqa: RUF012 (ASE's contract)
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012 (ASE's contract)
 
-    def __init__(self, model: str | Path, device: str = "cpu", dtype: Literal["float32", "float64"] = "float32") -> None:
-        """Load the model file.
+    potentials: list[Potential]
 
-        model: path of a potential.safetensors. dtype: precision of the network; geometry and sums are float64 in any case.
-        Raises ModelFileError and ConfigError as `load_potential` does.
+    # The potentials are in the pickle, as many bytes as in their files: where it is opened the path may lead to another file, or none.
+
+    def __init__(self, model: str | Path | list[str | Path], device: str = "cpu", dtype: Literal["float32", "float64"] = "float32") -> None:
+        """Load the model file, or those of a committee.
+
+        model: path of a potential.safetensors, or a list of them. dtype: precision of the networks; geometry and sums are
+        float64 in any case. Raises ModelFileError and ConfigError as `load_potential` does, and ConfigError for an empty list.
         """
         # ASE's constructor calls `set`.
-        super().__init__(model=str(model), device=device, dtype=dtype)
+        super().__init__(model=model, device=device, dtype=dtype)
 
     def set(self, **kwargs: Any) -> dict[str, Any]:
-        """Change model, device or dtype and load the potential anew; ConfigError for other names."""
-        unknown = set(kwargs) - {"model", "device", "dtype"}
+        """Change model, device or dtype and load the potentials anew; ConfigError for other names. Nothing changes where it fails."""
+        unknown = set(kwargs) - set(_PARAMETERS)
         if unknown:
-            raise ConfigError(f"EqpotCalculator has no parameter {', '.join(sorted(unknown))}; it has model, device and dtype.")
-        changed: dict[str, Any] = super().set(**kwargs)
+            raise ConfigError(f"EqpotCalculator has no parameter {', '.join(sorted(unknown))}; it has {', '.join(_PARAMETERS)}.")
+        if "model" in kwargs:
+            model = kwargs["model"]
+            kwargs["model"] = [str(path) for path in model] if isinstance(model, list | tuple) else str(model)
+        changed = {name: value for name, value in kwargs.items() if self.parameters.get(name) != value}
+        if "model" in changed and not changed["model"]:
+            raise ConfigError("The list of model files is empty; a committee needs at least one.")
         if changed:
-            self.potential = load_potential(self.parameters["model"], self.parameters["device"], self.parameters["dtype"])
+            # A new object: a shallow copy of the calculator keeps the old one.
+            parameters = Parameters({**self.parameters, **changed})
+            _prepare_forks()
+            self.potentials = [load_potential(path, parameters["device"], parameters["dtype"]) for path in _paths(parameters["model"])]
+            self.parameters = parameters
+            deviations = list(_DEVIATIONS) if len(self.potentials) > 1 else []
+            self.implemented_properties = [*type(self).implemented_properties, *deviations]
             self.reset()
         return changed
 
     def calculate(self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes) -> None:
-        """Compute everything from one reverse pass, or energies alone without one where nothing else is asked for.
+        """Compute what `properties` need in one evaluation of every potential; energies, forces and stress by default.
 
-        Raises UnknownElementError and NeighborError for structures it cannot treat.
+        Raises UnknownElementError and NeighborError for structures it cannot treat, ConfigError where there is no structure, and
+        PropertyNotImplementedError for the stress of a structure whose cell has no volume. Earlier results stay where it fails.
         """
-        super().calculate(atoms, properties, system_changes)
-        forces = properties is None or not set(properties) <= {"energy", "free_energy", "energies"}
-        structure = cast(Atoms, self.atoms)
-        with torch.inference_mode(False):
-            graph = build_graph(structure, self.potential.cutoff)
-            evaluated = self.potential.evaluate(graph.to(self.potential.device), forces)
-            result = {name: value.cpu().numpy() for name, value in evaluated.items()}
-        self.results = {
-            "energy": float(result["energy"][0]),
-            "free_energy": float(result["energy"][0]),
-            "energies": result["energies"],
-        }
-        if not forces:
-            return
-        self.results["forces"] = result["forces"]
-        if structure.cell.rank == 3:
-            self.results["stress"] = np.asarray(full_3x3_to_voigt_6_stress(result["stress"][0]))
-        elif properties and "stress" in properties:
+        wanted = {_DEVIATIONS.get(name, name) for name in properties or ["forces"]}
+        structure = self._structure(atoms)
+        has_stress = _has_volume(structure)
+        if not has_stress and not wanted.isdisjoint(_STRESSES):
             raise PropertyNotImplementedError("The structure's cell has no volume, so it has no stress; give it a cell.")
+        forces, stresses = not wanted <= set(_ENERGIES), "stresses" in wanted
+        members = self._each(structure, lambda potential, graph: _arrays(potential.evaluate(graph, forces, stresses)))
+        names = [name for name in members[0] if has_stress or name not in _STRESSES]
+        results = {name: np.mean([member[name] for member in members], axis=0) for name in names}
+        if len(members) > 1:
+            deviations = {name: [member[mean] for member in members] for name, mean in _DEVIATIONS.items() if mean in names}
+            results |= {name: np.std(values, axis=0, ddof=1) for name, values in deviations.items()}
+        results = {name: float(value) if value.ndim == 0 else value for name, value in results.items()}
+        super().calculate(atoms, properties or [], system_changes)
+        self.results = {**results, "free_energy": results["energy"]}
+
+    def get_hessian(self, atoms: Atoms | None = None) -> np.ndarray:
+        """Return the second derivatives of the energy, [n_atoms, 3, n_atoms, 3] float64, eV/Å^2, symmetric, as VibrationsData takes them.
+
+        They are analytic, in the calculator's dtype, and know no constraints; of a periodic structure those at the Gamma point, of a
+        committee the mean. Every column costs several evaluations without the fused kernel; where there is one, `ase.vibrations`
+        and `ase.phonons`, which displace atoms, are faster. Errors as in `calculate`.
+        """
+        matrices = self._each(self._structure(atoms), lambda potential, graph: hessian(potential, graph).cpu().numpy())
+        return np.asarray(np.mean(matrices, axis=0))
+
+    def export_properties(self) -> Properties:
+        """Return the results that ASE has names for."""
+        return Properties({name: value for name, value in self.results.items() if name in all_outputs})
+
+    def _structure(self, atoms: Atoms | None) -> Atoms:
+        structure: Atoms | None = self.atoms if atoms is None else atoms
+        if structure is None:
+            raise ConfigError("The calculator has seen no structure yet; pass it one.")
+        return structure
+
+    def _each(self, structure: Atoms, function: Callable[[Potential, AtomGraph], _Value]) -> list[_Value]:
+        """Return what `function` makes of every potential and the structure's graph for its cutoff."""
+        values = []
+        _prepare_forks()
+        with torch.inference_mode(False):
+            graphs = {cutoff: build_graph(structure, cutoff) for cutoff in {potential.cutoff for potential in self.potentials}}
+            for path, potential in zip(_paths(self.parameters["model"]), self.potentials, strict=True):
+                try:
+                    values.append(function(potential, graphs[potential.cutoff].to(potential.device)))
+                except UnknownElementError as error:
+                    if len(self.potentials) == 1:
+                        raise
+                    raise UnknownElementError(f"{path}: {error}") from error
+        return values
+
+
+@cache
+def _prepare_forks() -> None:
+    """Let forked processes start with one thread: torch's other threads do not survive a fork, and it would wait for them for ever."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+
+def _paths(model: str | list[str]) -> list[str]:
+    return [model] if isinstance(model, str) else model
+
+
+def _has_volume(atoms: Atoms) -> bool:
+    """Whether the lattice vectors span space; flat to rounding is flat."""
+    lengths = atoms.cell.lengths()
+    return bool(lengths.all() and abs(np.linalg.det(atoms.cell.array / lengths[:, None])) > 1e-8)
+
+
+def _arrays(evaluated: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Return the results of one structure in ASE's shapes."""
+    arrays = {name: value.cpu().numpy() for name, value in evaluated.items()}
+    arrays |= {name: np.asarray(full_3x3_to_voigt_6_stress(arrays[name])) for name in _STRESSES if name in arrays}
+    return arrays | {name: arrays[name][0] for name in ("energy", "stress") if name in arrays}

@@ -140,7 +140,9 @@ def load_potential(path: str | Path, device: str = "cpu", dtype: str | None = No
     try:
         _check_tensors(header, tensors)
         orientations, references = tensors.pop("orientations", None), tensors.pop("reference_energies")
-        network = _build_network(header, tensors, orientations)
+        # The random weights that are about to be replaced must not advance the caller's generator.
+        with torch.random.fork_rng(devices=[]):
+            network = _build_network(header, tensors, orientations)
         potential = Potential(network, numbers_of(header.elements), references, header.scale)
         potential.to(dtype=DTYPES[dtype or header.dtype])
         network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in tensors.items()})

@@ -50,6 +50,21 @@ def forces_and_stress(
     return forces, torch.where(volume > 0, virial / torch.where(volume > 0, volume, torch.ones_like(volume)), torch.zeros_like(virial))
 
 
+def atomic_stresses(
+    gradient: torch.Tensor, vectors: torch.Tensor, cells: torch.Tensor, edge_index: torch.Tensor, batch: torch.Tensor
+) -> torch.Tensor:
+    """Return stresses [n_atoms, 3, 3] in eV/Å^3 that sum to the stress of `forces_and_stress`; arguments and zeros as there.
+
+    An edge's share r g^T of the strain derivative belongs half to each of its two atoms, as in ASE's pair potentials.
+    """
+    virials = vectors.unsqueeze(2) * gradient.unsqueeze(1)
+    empty = torch.zeros([batch.shape[0], 3, 3], dtype=virials.dtype, device=virials.device)
+    shares = empty.index_add(0, edge_index[1], virials).index_add(0, edge_index[0], virials) / 2
+    shares = (shares + shares.transpose(1, 2)) / 2
+    volume = torch.linalg.det(cells).abs().index_select(0, batch).view(-1, 1, 1)
+    return torch.where(volume > 0, shares / torch.where(volume > 0, volume, torch.ones_like(volume)), torch.zeros_like(shares))
+
+
 class Potential(nn.Module):
     """Energy of atoms: E = sum_i (E_ref(z_i) + scale * network_i).
 
@@ -119,29 +134,35 @@ class Potential(nn.Module):
         """Return the kernel that `evaluate` uses now, if any."""
         return self.kernel_choice.kernel() if self.kernel_choice else None
 
-    def evaluate(self, graph: AtomGraph, forces: bool = True) -> dict[str, torch.Tensor]:
-        """Return what `forward` does for a graph, after checking its elements; without `forces` energy and energies alone."""
+    def evaluate(self, graph: AtomGraph, forces: bool = True, stresses: bool = False) -> dict[str, torch.Tensor]:
+        """Return what `forward` does for a graph, after checking its elements, by the fused kernel where there is one.
+
+        Without `forces` energy and energies alone, with no reverse pass. `stresses` adds those of `atomic_stresses`, and implies forces.
+        """
         self.check_elements(graph.numbers)
-        fused = self.fused_kernel()
-        if forces and fused is None:
-            # Forces are derivatives: a caller's no_grad must not reach them. (TorchScript has no enable_grad, so not in `forward`.)
-            with torch.enable_grad():
-                result: dict[str, torch.Tensor] = self(*graph.tensors())
-            return result
+        gradient: torch.Tensor | None = None
         with torch.no_grad():
             vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
-            if fused is None:
-                energies = self.atomic_energies(vectors, graph.numbers, graph.edge_index)
-            else:
+            fused = self.fused_kernel()
+            if fused is not None:
                 species = self.species_of_number.index_select(0, graph.numbers)
-                energies, gradient = fused(vectors, species, graph.edge_index, forces)
+                energies, unscaled = fused(vectors, species, graph.edge_index, forces or stresses)
                 energies = self.scale * energies + self.reference_energies.index_select(0, species)
-            result = {"energy": torch.zeros_like(graph.cells[:, 0, 0]).index_add(0, graph.batch, energies), "energies": energies}
-            if forces:
-                gradient = self.scale * gradient.to(torch.float64)
+                gradient = self.scale * unscaled.to(torch.float64) if forces or stresses else None
+            elif forces or stresses:
+                # Forces are derivatives: a caller's no_grad must not reach them. (TorchScript has no enable_grad, so not in `forward`.)
+                with torch.enable_grad():
+                    energies, gradient = self.energies_and_gradient(vectors, graph.numbers, graph.edge_index)
+            else:
+                energies = self.atomic_energies(vectors, graph.numbers, graph.edge_index)
+            energy = torch.zeros_like(graph.cells[:, 0, 0]).index_add(0, graph.batch, energies)
+            result = {"energy": energy, "energies": energies.detach()}
+            if gradient is not None:
                 result["forces"], result["stress"] = forces_and_stress(
                     gradient, vectors, graph.positions, graph.cells, graph.edge_index, graph.batch
                 )
+                if stresses:
+                    result["stresses"] = atomic_stresses(gradient, vectors, graph.cells, graph.edge_index, graph.batch)
         return result
 
     def atomic_energies(
@@ -154,6 +175,17 @@ class Potential(nn.Module):
         species = self.species_of_number.index_select(0, numbers)
         energies = self.network(vectors.to(self.network.dtype), species, edge_index)
         return self.scale * energies.to(torch.float64) + self.reference_energies.index_select(0, species)
+
+    def energies_and_gradient(
+        self, vectors: torch.Tensor, numbers: torch.Tensor, edge_index: torch.Tensor, create_graph: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return atomic energies as `atomic_energies` does, and the gradient [n_edges, 3] of their sum in eV/Å."""
+        if not vectors.requires_grad:
+            vectors.requires_grad_()
+        energies = self.atomic_energies(vectors, numbers, edge_index)
+        gradient = torch.autograd.grad([energies.sum()], [vectors], create_graph=create_graph)[0]
+        assert gradient is not None
+        return energies, gradient
 
     def forward(
         self,
@@ -176,11 +208,7 @@ class Potential(nn.Module):
         `create_graph` keeps the graph of the forces for a loss or a Hessian.
         """
         vectors = edge_vectors(positions, cells, edge_index, shifts, batch)
-        if not vectors.requires_grad:
-            vectors.requires_grad_()
-        energies = self.atomic_energies(vectors, numbers, edge_index)
-        gradient = torch.autograd.grad([energies.sum()], [vectors], create_graph=create_graph)[0]
-        assert gradient is not None
+        energies, gradient = self.energies_and_gradient(vectors, numbers, edge_index, create_graph)
         forces, stress = forces_and_stress(gradient, vectors, positions, cells, edge_index, batch)
         energy = torch.zeros_like(cells[:, 0, 0]).index_add(0, batch, energies)
         if not create_graph:

@@ -74,7 +74,7 @@ def test_a_cutoff_makes_periodic_structures_possible(tmp_path, geometry):
     calculator, atoms = EqpotCalculator(path, dtype="float64"), ethanol()
     energy, forces = reference.energy_and_forces(*molecule_inputs(atoms, 3.4))
     atoms.calc = calculator
-    assert calculator.potential.cutoff == 3.4
+    assert calculator.potentials[0].cutoff == 3.4
     assert atoms.get_potential_energy() == pytest.approx(float(energy), abs=1e-10)
     np.testing.assert_allclose(atoms.get_forces(), forces, rtol=0, atol=1e-10)
     # Atoms whose own images are neighbours.

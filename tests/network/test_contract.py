@@ -111,7 +111,7 @@ def test_a12_forces_are_smooth_across_a_grid_direction(potential):
     check_hessian(potential, structure(0.0))
 
 
-def test_hessian_is_finite_and_symmetric_at_collinearity(potential):
+def test_a12_hessian_is_finite_and_symmetric_at_collinearity(potential):
     check_hessian(potential, Atoms("OCO", [[0, 0, -1.2], [0, 0, 0], [0, 0, 1.2]]))
 
 

@@ -1,5 +1,7 @@
 """The shipped potentials, in float64 where rounding is what is asked about; A11, A13, A20, A26."""
 
+import re
+
 import ase.io
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from ase.build import bulk
 from ase.eos import EquationOfState
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
+from scipy.spatial.transform import Rotation
 
 from eqpot import EqpotCalculator, load_potential
 from eqpot.config_file import load_config
@@ -96,6 +99,43 @@ def test_export_equals_eager(name, tmp_path):
     assert export_torchscript(load_potential(model(name), dtype="float64"), tmp_path / "p.pt") < 1e-10
 
 
+def on_card(name, row):
+    """The energy per atom in meV/atom and the force in meV/Å that a row of the card gives."""
+    text = (FOLDERS[name] / "card.md").read_text()
+    return [float(number) for number in re.search(rf"\| {row} \| (\S+) meV/atom, (\S+) meV/Å", text).groups()]
+
+
+@EACH
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a13_the_calculators_error_under_every_symmetry_is_that_on_the_card(name, dtype):
+    """Rotated, reflected, translated, wrapped and permuted at once; twice the card's number for other processors' rounding."""
+    atoms, calculator = rattled(name), EqpotCalculator(model(name), dtype=dtype)
+    energy, forces = calculator.get_potential_energy(atoms), calculator.get_forces(atoms)
+    energy_bound, force_bound = on_card(name, f"rotation error, {dtype}")
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        matrix, order = Rotation.random(rng=random).as_matrix() * (-1) ** seed, random.permutation(len(atoms))
+        turned = atoms[order]
+        turned.set_cell(atoms.cell.array @ matrix.T)
+        turned.positions = turned.positions @ matrix.T + random.uniform(-5, 5, 3)
+        turned.wrap()
+        # The sum of the energies rounds in another order, and translated positions do: 1e-15 Å times the stiffness of a bond.
+        energy_error = abs(calculator.get_potential_energy(turned) - energy) - 8 * np.spacing(abs(energy))
+        force_error = abs(calculator.get_forces(turned) - forces[order] @ matrix.T).max() - 1e-12
+        assert 1000 * energy_error / len(atoms) < 2 * energy_bound
+        assert 1000 * force_error < 2 * force_bound
+
+
+@EACH
+def test_a20_the_calculators_float32_differs_by_what_the_card_says(name):
+    atoms = rattled(name)
+    single, double = (EqpotCalculator(model(name), dtype=dtype) for dtype in ("float32", "float64"))
+    energy_bound, force_bound = on_card(name, "float32 against float64")
+    energy_error = single.get_potential_energy(atoms) - double.get_potential_energy(atoms)
+    assert 1000 * abs(energy_error) / len(atoms) < 2 * energy_bound
+    assert 0 < 1000 * abs(single.get_forces(atoms) - double.get_forces(atoms)).max() < 2 * force_bound
+
+
 def nve_drift(n_steps):
     """Drift in meV/atom/ps of ethanol at 300 K and 0.5 fs, and the relative change of the angular momentum."""
     atoms = ase.io.read(FOLDERS["ethanol"] / "structure.extxyz")
@@ -133,5 +173,5 @@ def test_silicon_has_the_lattice_constant_and_bulk_modulus_of_pbe():
         strained = atoms.copy()
         strained.set_cell(atoms.cell * scale, scale_atoms=True)
         volumes.append(strained.get_volume())
-        energies.append(energy_of(atoms.calc.potential, strained))
+        energies.append(energy_of(atoms.calc.potentials[0], strained))
     assert EquationOfState(volumes, energies).fit()[2] / GIGAPASCAL == pytest.approx(89, rel=0.15)
