@@ -1,5 +1,6 @@
 """The ASE calculator."""
 
+import copy
 import os
 from collections.abc import Callable
 from functools import cache
@@ -17,12 +18,12 @@ from eqpot.errors import ConfigError, UnknownElementError
 from eqpot.graph import AtomGraph
 from eqpot.hessian import hessian
 from eqpot.model_file import load_potential
-from eqpot.neighbors import build_graph
+from eqpot.neighbors import VerletList
 from eqpot.potential import Potential
 
 _Value = TypeVar("_Value")
 
-_PARAMETERS = ("model", "device", "dtype")
+_PARAMETERS = ("model", "device", "dtype", "skin")
 _ENERGIES = ["energy", "free_energy", "energies"]
 _STRESSES = ["stress", "stresses"]
 _DEVIATIONS = {"energy_std": "energy", "energies_std": "energies", "forces_std": "forces", "stress_std": "stress"}
@@ -52,19 +53,24 @@ class EqpotCalculator(Calculator):
 
     potentials: list[Potential]
 
-    # The potentials are in the pickle, as many bytes as in their files: where it is opened the path may lead to another file, or none.
-
-    def __init__(self, model: str | Path | list[str | Path], device: str = "cpu", dtype: Literal["float32", "float64"] = "float32") -> None:
+    def __init__(
+        self,
+        model: str | Path | list[str | Path],
+        device: str = "cpu",
+        dtype: Literal["float32", "float64"] = "float32",
+        skin: float | Literal["auto"] = "auto",
+    ) -> None:
         """Load the model file, or those of a committee.
 
         model: path of a potential.safetensors, or a list of them. dtype: precision of the networks; geometry and sums are
-        float64 in any case. Raises ModelFileError and ConfigError as `load_potential` does, and ConfigError for an empty list.
+        float64 in any case. skin: how far beyond the cutoff pairs are kept from call to call, Å, see `VerletList`; it changes speed and
+        memory, never a result. Raises ModelFileError and ConfigError as `load_potential` does, and ConfigError for an empty list.
         """
         # ASE's constructor calls `set`.
-        super().__init__(model=model, device=device, dtype=dtype)
+        super().__init__(model=model, device=device, dtype=dtype, skin=skin)
 
     def set(self, **kwargs: Any) -> dict[str, Any]:
-        """Change model, device or dtype and load the potentials anew; ConfigError for other names. Nothing changes where it fails."""
+        """Change model, device, dtype or skin and load the potentials anew; ConfigError for other names. Nothing changes where it fails."""
         unknown = set(kwargs) - set(_PARAMETERS)
         if unknown:
             raise ConfigError(f"EqpotCalculator has no parameter {', '.join(sorted(unknown))}; it has {', '.join(_PARAMETERS)}.")
@@ -78,12 +84,24 @@ class EqpotCalculator(Calculator):
             # A new object: a shallow copy of the calculator keeps the old one.
             parameters = Parameters({**self.parameters, **changed})
             _prepare_forks()
-            self.potentials = [load_potential(path, parameters["device"], parameters["dtype"]) for path in _paths(parameters["model"])]
+            potentials = [load_potential(path, parameters["device"], parameters["dtype"]) for path in _paths(parameters["model"])]
+            self._lists = {potential.cutoff: VerletList(potential.cutoff, parameters["skin"]) for potential in potentials}
+            self.potentials = potentials
             self.parameters = parameters
             deviations = list(_DEVIATIONS) if len(self.potentials) > 1 else []
             self.implemented_properties = [*type(self).implemented_properties, *deviations]
             self.reset()
         return changed
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Potentials go along, as many bytes as in their files: where a pickle is opened the path may lead to another file, or none.
+        # Lists change from call to call: copies have their own.
+        return self.__dict__ | {"_lists": {cutoff: copy.copy(verlet) for cutoff, verlet in self._lists.items()}}
+
+    @property
+    def skin(self) -> float:
+        """The skin in use, Å; 0 where pairs are searched at every call."""
+        return max(verlet.skin for verlet in self._lists.values())
 
     def calculate(self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes) -> None:
         """Compute what `properties` need in one evaluation of every potential; energies, forces and stress by default.
@@ -132,10 +150,11 @@ class EqpotCalculator(Calculator):
         values = []
         _prepare_forks()
         with torch.inference_mode(False):
-            graphs = {cutoff: build_graph(structure, cutoff) for cutoff in {potential.cutoff for potential in self.potentials}}
+            device = self.potentials[0].device
+            graphs = {cutoff: verlet.graph(structure, device) for cutoff, verlet in self._lists.items()}
             for path, potential in zip(_paths(self.parameters["model"]), self.potentials, strict=True):
                 try:
-                    values.append(function(potential, graphs[potential.cutoff].to(potential.device)))
+                    values.append(function(potential, graphs[potential.cutoff]))
                 except UnknownElementError as error:
                     if len(self.potentials) == 1:
                         raise

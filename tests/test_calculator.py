@@ -188,15 +188,15 @@ def test_a5_the_structure_is_not_changed_and_needs_no_cell(calculator):
 
 def test_arguments_are_json_and_kept(model_path):
     calc = EqpotCalculator(str(model_path), device="cpu", dtype="float64")
-    assert calc.todict() == {"model": str(model_path), "device": "cpu", "dtype": "float64"}
+    assert calc.todict() == {"model": str(model_path), "device": "cpu", "dtype": "float64", "skin": "auto"}
 
 
 def test_parameters_that_do_not_exist_are_refused_and_changed_ones_are_used(model_path):
     with pytest.raises(TypeError):
         EqpotCalculator(model_path, dtyp="float64")
     calc = EqpotCalculator(model_path)
-    with pytest.raises(ConfigError, match="no parameter skin"):
-        calc.set(skin=1.0)
+    with pytest.raises(ConfigError, match="no parameter cutoff"):
+        calc.set(cutoff=1.0)
     atoms = ethanol()
     atoms.calc = calc
     single = atoms.get_potential_energy()
@@ -417,3 +417,26 @@ def test_what_fails_leaves_the_calculator_as_it_was(calculator, model_path):
     assert calculator.set(model=model_path, dtype="float64") == {}
     assert not calculator.calculation_required(good, ["forces"])
     np.testing.assert_array_equal(calculator.get_forces(), forces)
+
+
+def test_a7_results_do_not_depend_on_the_skin_or_on_what_came_before(model_path):
+    random = np.random.default_rng(0)
+    kept, fresh = EqpotCalculator(model_path), EqpotCalculator(model_path, skin=0.0)
+    atoms = crystal("CO") * (3, 3, 3)
+    for number in range(15):
+        atoms.positions += 0.01 * random.normal(size=atoms.positions.shape)
+        if number == 7:
+            atoms.wrap()
+        if number == 10:
+            atoms.set_cell(atoms.cell.array * 1.01, scale_atoms=True)
+        for name in ("energy", "forces", "stress"):
+            np.testing.assert_array_equal(kept.get_property(name, atoms), fresh.get_property(name, atoms))
+    assert kept.skin > 0
+    assert fresh.skin == 0
+    assert kept._lists[kept.potentials[0].cutoff].n_builds < 12
+
+
+@pytest.mark.parametrize("skin", [-1.0, "much", np.nan])
+def test_a_skin_that_cannot_be_meant_is_refused(model_path, skin):
+    with pytest.raises(ConfigError, match="The skin is"):
+        EqpotCalculator(model_path, skin=skin)

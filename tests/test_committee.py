@@ -129,7 +129,7 @@ def test_deviations_of_a_molecule_hold_no_stress(committee):
 
 def test_parameters_are_json_and_make_the_same_calculator(committee, paths):
     parameters = json.loads(json.dumps(committee.todict()))
-    assert parameters == {"model": [str(path) for path in paths], "device": "cpu", "dtype": "float64"}
+    assert parameters == {"model": [str(path) for path in paths], "device": "cpu", "dtype": "float64", "skin": "auto"}
     assert dict(committee.parameters) == parameters
     twin = EqpotCalculator(**parameters)
     assert twin.get_property("energy_std", hydrocarbon()) == committee.get_property("energy_std", hydrocarbon())

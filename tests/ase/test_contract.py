@@ -189,7 +189,7 @@ def test_ases_tests_of_trajectories_and_checkpoints_pass(calculator, metals, tmp
 
 def test_ase_knows_no_option_that_the_calculator_does_not(model_path):
     """Options of other calculators must not pass in silence."""
-    for option in ("restart", "label", "atoms", "directory", "skin"):
+    for option in ("restart", "label", "atoms", "directory", "cutoff"):
         with pytest.raises(TypeError):
             EqpotCalculator(model_path, **{option: None})
     assert importlib.import_module("eqpot").EqpotCalculator(model_path).name == "eqpotcalculator"
