@@ -81,7 +81,8 @@ def main() -> None:
         neighbors = neighbor_list(atoms, config.cutoff)[0].shape[1] / len(atoms)
         path = Path(folder) / "random.safetensors"
         save_random_potential(path, atoms, neighbors)
-        calculator = EqpotCalculator(path, dtype=job["dtype"])
+        # A list from scratch at every step, as the peers' calculators make it.
+        calculator = EqpotCalculator(path, dtype=job["dtype"], skin=0.0)
         step = list_only(atoms, config.cutoff) if job.get("list_only") else single_points(atoms, calculator)
     server.run(step, atoms=len(atoms), flops=len(atoms) * flops_per_atom(config, neighbors))
 
