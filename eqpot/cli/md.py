@@ -54,4 +54,7 @@ def md(
         f"{summary['mean_temperature_k']:.1f} K, conserved energy drifts by {summary['energy_drift_mev_per_atom_per_ps']:.2g} "
         f"meV/atom/ps and fluctuates by {summary['energy_fluctuation_mev_per_atom']:.2g} meV/atom"
     )
+    if summary["skin_angstrom"]:
+        builds, skin = summary["neighbor_list_builds"], summary["skin_angstrom"]
+        console.print(f"The neighbour list was searched {builds} times, at last with a skin of {skin:.2f} Å")
     console.print(f"Results are in {output}")
