@@ -33,8 +33,8 @@ NEUTRON_FREQUENCIES = {
     "L": [3.43, 3.43, 11.35, 12.60, 14.68, 14.68],
 }
 """Silicon at room temperature, THz: Dolling (1963); Nilsson and Nelin, Phys. Rev. B 6, 3777 (1972)."""
-BARRIER_OF_DFT = 154.9
-"""Ethanol in PBE/def2-SVP, printed by benchmarks/ethanol_dft.py, meV."""
+BARRIER_OF_DFT, GAUCHE_OF_DFT = 154.9, -16.1
+"""Methyl torsion, and gauche minus trans, of ethanol in PBE/def2-SVP, printed by benchmarks/ethanol_dft.py, meV."""
 METHYLENE, METHYL, OXYGEN, HYDROXYL = 1, 0, 2, 3
 """Atoms of `ethanol`; those of the methyl group are METHYL_HYDROGENS, the first in the plane of the heavy atoms."""
 METHYL_HYDROGENS = [4, 5, 6]
@@ -175,6 +175,12 @@ def methyl_band(trans: Atoms, n_images: int = 7) -> list[Atoms]:
     return images
 
 
+def gauche_minus_trans(trans: Atoms) -> float:
+    """Return the energy of the gauche minimum above that of trans, meV."""
+    gauche = relaxed(with_hydroxyl_turned(trans, 60.0), trans.calc)
+    return 1000 * (gauche.get_potential_energy() - trans.get_potential_energy())
+
+
 def barrier(images: list[Atoms]) -> float:
     """Return the highest energy above the first image, meV."""
     energies = [image.get_potential_energy() for image in images]
@@ -210,11 +216,14 @@ def ethanol_rows() -> list[tuple[str, str, str, str]]:
     trans = ethanol(calculator("ethanol"))
     values = wavenumbers(trans)
     height = f"{barrier(methyl_band(trans)):.1f}"
+    gauche = f"{gauche_minus_trans(trans):.1f}"
     return [
         ("ethanol, O-H stretch (harmonic; experiment: fundamental), 1/cm", f"{values[-1]:.0f}", "3676", "experiment, infrared of the gas"),
         ("C-H stretches, 1/cm", ", ".join(f"{value:.0f}" for value in values[-6:-1]), "", ""),
         ("barrier of the methyl torsion by NEB, meV", height, f"{BARRIER_OF_DFT:.1f}", DFT),
         ("the same", height, "145.5", "experiment, Kakar and Quade, J. Chem. Phys. 72, 4300 (1980)"),
+        ("gauche minus trans, meV", gauche, f"{GAUCHE_OF_DFT:.1f}", DFT),
+        ("the same", gauche, "4.9", "experiment, Pearson, Brauer, Drouin, J. Mol. Spectrosc. 251, 394 (2008)"),
     ]
 
 

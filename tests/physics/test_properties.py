@@ -93,6 +93,11 @@ def test_optimizers_reach_the_same_minimum(ethanol, optimizer):
     np.testing.assert_allclose(atoms.get_all_distances(), ethanol.get_all_distances(), atol=0.01)
 
 
+def test_gauche_and_trans_ethanol_differ_as_in_dft(ethanol):
+    """-16.1 meV in PBE/def2-SVP, and here; in experiment trans is 4.9 meV lower: the level of theory errs, not the fit."""
+    assert properties.gauche_minus_trans(ethanol) == pytest.approx(properties.GAUCHE_OF_DFT, abs=2)
+
+
 def test_methyl_torsion_by_neb(ethanol):
     """The climbing image finds the saddle that symmetry gives, and the barrier is that of DFT within 5 %."""
     images = properties.methyl_band(ethanol)
