@@ -1,4 +1,4 @@
-"""Ethanol in PBE/def2-SVP, the level of rMD17: what benchmarks/properties.py compares the potential with. Half an hour.
+"""Ethanol in PBE/def2-SVP, the level of rMD17: what benchmarks/properties.py compares the potential with. Half an hour to an hour.
 
 python -m pip install pyscf && python benchmarks/ethanol_dft.py
 """
@@ -34,7 +34,7 @@ class PySCF(Calculator):
 
 
 def main() -> None:
-    trans = ethanol(PySCF())
+    trans = ethanol(PySCF(), fmax=2e-3)
     energy = trans.get_potential_energy()
     saddle = methyl_saddle(trans, PySCF(), fmax=2e-3)
     print(f"barrier of the methyl torsion: {1000 * (saddle.get_potential_energy() - energy):.1f} meV", flush=True)

@@ -75,13 +75,10 @@ def test_phonon_band_of_silicon_has_no_imaginary_mode_and_sound_of_the_elastic_c
 
 
 def test_vibrations_of_ethanol(ethanol):
-    """O-H beside the fundamental of the gas, 3676 1/cm: the errors of PBE and of the harmonic form cancel in part; measured 3714."""
+    """Six of rigid motion, and 21 harmonic wavenumbers beside PBE/def2-SVP, the level of the data; measured: within 6.4 1/cm."""
     values = properties.wavenumbers(ethanol)
     assert abs(values[:6]).max() < 20
-    assert values[-1] == pytest.approx(3676, rel=0.02)
-    assert (values[-6:-1] > 2800).all()
-    assert (values[-6:-1] < 3150).all()
-    assert (values[6:-6] < 1550).all()
+    np.testing.assert_allclose(values[6:], properties.WAVENUMBERS_OF_DFT, atol=10)
 
 
 @pytest.mark.parametrize("optimizer", [BFGS, LBFGS, FIRE])
@@ -99,7 +96,7 @@ def test_gauche_and_trans_ethanol_differ_as_in_dft(ethanol):
 
 
 def test_methyl_torsion_by_neb(ethanol):
-    """The climbing image finds the saddle that symmetry gives, and the barrier is that of DFT within 5 %."""
+    """The climbing image finds the saddle that symmetry gives: 153.3 meV beside 154.9 in DFT, and 145.5 in experiment."""
     images = properties.methyl_band(ethanol)
     saddle = properties.methyl_saddle(ethanol, ethanol.calc)
     height = 1000 * (saddle.get_potential_energy() - ethanol.get_potential_energy())
@@ -107,6 +104,5 @@ def test_methyl_torsion_by_neb(ethanol):
     assert images[-1].get_potential_energy() == pytest.approx(images[0].get_potential_energy(), abs=1e-5)
     top = max(images, key=lambda image: image.get_potential_energy())
     assert top.get_dihedral(OXYGEN, METHYLENE, METHYL, properties.METHYL_HYDROGENS[0]) % 120 == pytest.approx(0, abs=2)
-    assert height == pytest.approx(properties.BARRIER_OF_DFT, rel=0.05)
-    assert height == pytest.approx(145.5, rel=0.10)
+    assert height == pytest.approx(properties.BARRIER_OF_DFT, rel=0.03)
     assert np.sum(properties.wavenumbers(saddle) < -100) == 1
