@@ -1,11 +1,11 @@
 # make demo: everything a newcomer needs, from an empty clone; make test: everything a maintainer needs;
-# make peers: the packages that benchmarks/speed.py runs eqpot beside.
+# make peers: the packages that benchmarks/speed.py runs eqpot beside; make ecosystem: the tests inside matcalc and atomate2.
 PYTHON ?= python3
 BIN := .venv/bin
 EQPOT_PEERS ?= .peers
 PEERS := mace nequip schnetpack
 
-.PHONY: install demo test lint slow zoo cluster peers clean
+.PHONY: install demo test lint slow zoo cluster ecosystem peers clean
 
 install: .venv/installed
 
@@ -41,6 +41,16 @@ cluster: install
 	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt torch-cluster
 	$(BIN)/python -m pytest -m cluster
 
+ecosystem: .ecosystem/installed
+	.ecosystem/bin/python -m pytest -m ecosystem
+
+# An environment of its own: these packages bring many others, which may ask for other versions than the developer's.
+.ecosystem/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .ecosystem
+	.ecosystem/bin/python -m pip install --quiet --constraint constraints.txt torch
+	.ecosystem/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,ecosystem]"
+	touch $@
+
 peers: $(PEERS:%=$(EQPOT_PEERS)/%/installed)
 
 # The lists are complete, so nothing is left to resolve; schnetpack asks for Python 3.12 and runs on 3.11.
@@ -51,4 +61,4 @@ $(EQPOT_PEERS)/%/installed: benchmarks/peers/%.txt constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .ecosystem build *.egg-info demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,9 @@
 """eqpot: interatomic potentials on position-orientation space."""
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+from eqpot import ase_plugin
 
 if TYPE_CHECKING:
     from eqpot.calculator import EqpotCalculator
@@ -9,6 +12,9 @@ if TYPE_CHECKING:
 __all__ = ["EqpotCalculator", "load_potential", "save_potential"]
 
 _HOMES = {"EqpotCalculator": "eqpot.calculator", "load_potential": "eqpot.model_file", "save_potential": "eqpot.model_file"}
+
+# ase.calculators.calculator.get_calculator_class("eqpot") imports this name.
+sys.modules.setdefault("ase.calculators.eqpot", ase_plugin)
 
 
 def __getattr__(name: str) -> Any:

@@ -50,6 +50,8 @@ class EqpotCalculator(Calculator):
 
     implemented_properties = [*_ENERGIES, "forces", *_STRESSES]  # noqa: RUF012 (ASE's contract)
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012 (ASE's contract)
+    # ASE's command line gives other calculators a label.
+    nolabel = True
 
     potentials: list[Potential]
 

@@ -12,8 +12,21 @@ from helpers import ROOT
 
 ARGUMENTS = {"01_fit": ["--output", "run"], "02_dynamics": ["--output", "run", "--steps", "40"], "04_torchscript": ["--output", "si.pt"]}
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
-SNIPPETS = re.findall(r"^```(python|bash)\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-RUNNABLE = [(language, code) for language, code in SNIPPETS if "make" not in code]
+ECOSYSTEM = ("matcalc", "atomate2")
+
+
+def snippets(page):
+    """The Python and shell blocks of a page, but for `make`; those that need other packages carry their mark."""
+    blocks = re.findall(r"^```(python|bash)\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [
+        pytest.param(
+            language, code,
+            id=f"{Path(page).stem}-{number}-{language}",
+            marks=[pytest.mark.ecosystem] if any(f"from {name}" in code for name in ECOSYSTEM) else [],
+        )
+        for number, (language, code) in enumerate(blocks, 1)
+        if "make " not in code
+    ]  # fmt: skip
 
 
 def run(command, cwd):
@@ -38,13 +51,12 @@ def test_protocol(tmp_path, path):
 
 
 def test_the_readme_has_the_three_uses():
-    assert len(RUNNABLE) >= 3
+    assert len(snippets("README.md")) >= 3
 
 
-@pytest.mark.parametrize("snippet", RUNNABLE, ids=[f"{number}-{language}" for number, (language, _) in enumerate(RUNNABLE, 1)])
-def test_readme_snippet(tmp_path, snippet):
+@pytest.mark.parametrize(("language", "code"), [*snippets("README.md"), *snippets("docs/ase.md")])
+def test_snippet(tmp_path, language, code):
     """Snippets are run in a folder that sees the repository's folders, with the training cut short."""
-    language, code = snippet
     for name in ("potentials", "examples", "benchmarks"):
         (tmp_path / name).symlink_to(ROOT / name)
     if language == "python":

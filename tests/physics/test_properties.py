@@ -1,0 +1,108 @@
+"""Quantities of silicon and ethanol through ASE's own tools, on the shipped potentials.
+
+The tolerances say what was measured, not what one would wish: docs/ase.md has the table that benchmarks/properties.py prints.
+"""
+
+import numpy as np
+import pytest
+from ase.optimize import BFGS, FIRE, LBFGS
+
+import properties
+from properties import HIGH_SYMMETRY, METHYL, METHYLENE, OXYGEN, frequencies
+
+
+@pytest.fixture(scope="module")
+def silicon():
+    return properties.relaxed_silicon(properties.calculator("silicon"))
+
+
+@pytest.fixture(scope="module")
+def phonons(silicon):
+    return properties.phonons(silicon)
+
+
+@pytest.fixture(scope="module")
+def ethanol():
+    return properties.ethanol(properties.calculator("ethanol"))
+
+
+def test_cell_relaxation_of_silicon(silicon):
+    """5.4687 Å is the lattice constant of the DFT data themselves (PBE); measured 5.4692 Å."""
+    assert abs(silicon.get_stress()).max() < 1e-6
+    assert (4 * silicon.get_volume()) ** (1 / 3) == pytest.approx(5.4687, abs=0.002)
+    assert silicon.cell.angles() == pytest.approx((60, 60, 60), abs=1e-3)
+
+
+def test_elastic_constants_of_silicon(silicon):
+    """C11, C12 and the unrelaxed C44 against central differences of the DFT stress in the data (PBE): 152.8, 56.6, 99.0 GPa.
+
+    Measured 144.8 (-5.2 %), 52.1 (-8.0 %), 99.2 GPa (+0.2 %): the potential is too soft in compression. The relaxed C44, 73.9 GPa,
+    needs forces on the inner displacement; its reference is experiment, 79.5 GPa (Hall, Phys. Rev. 161, 756 (1967)), 7 % above.
+    """
+    measured, data = properties.elastic_constants(silicon), properties.elastic_constants_of_the_data()
+    for name, tolerance in {"C11": 0.07, "C12": 0.10, "C44, atoms unrelaxed": 0.02}.items():
+        assert measured[name] == pytest.approx(data[name], rel=tolerance), name
+    assert measured["C44"] == pytest.approx(79.5, rel=0.10)
+    assert measured["C44"] < 0.8 * measured["C44, atoms unrelaxed"]
+
+
+def test_bulk_modulus_from_energies_is_that_of_the_stress(silicon):
+    """Energies at seven volumes and stresses at two strains are different paths to one number; measured 83.7 and 83.0 GPa."""
+    elastic = properties.elastic_constants(silicon)
+    from_stress = (elastic["C11"] + 2 * elastic["C12"]) / 3
+    assert properties.bulk_modulus(silicon) == pytest.approx(from_stress, rel=0.02)
+
+
+def test_phonons_of_silicon_at_high_symmetry_points(phonons):
+    """Neutron scattering (Dolling 1963; Nilsson and Nelin, Phys. Rev. B 6, 3777 (1972)), THz; measured 2.0 to 4.8 % below.
+
+    PBE itself is some 2 to 3 % below experiment, since its lattice constant is too large.
+    """
+    for name, values in properties.NEUTRON_FREQUENCIES.items():
+        np.testing.assert_allclose(frequencies(phonons, np.array([HIGH_SYMMETRY[name]]))[0], values, rtol=0.055, atol=1e-3)
+
+
+def test_phonon_band_of_silicon_has_no_imaginary_mode_and_sound_of_the_elastic_constants(silicon, phonons):
+    path = silicon.cell.bandpath("GXWKGLUWLK", npoints=150)
+    assert frequencies(phonons, path.kpts).min() > -1e-3
+    wave = np.array([0.01, 0, 0.01])
+    length = np.linalg.norm(wave @ silicon.cell.reciprocal().array)
+    velocities = frequencies(phonons, wave[None])[0][:3] / length * 100  # m/s, from THz Å
+    density = silicon.get_masses().sum() * 1.66053907e-27 / (silicon.get_volume() * 1e-30)
+    elastic = properties.elastic_constants(silicon)
+    assert velocities[2] == pytest.approx((elastic["C11"] * 1e9 / density) ** 0.5, rel=0.02)
+    assert velocities[:2].mean() == pytest.approx((elastic["C44"] * 1e9 / density) ** 0.5, rel=0.03)
+
+
+def test_vibrations_of_ethanol(ethanol):
+    """Six of rigid motion, and 21 harmonic wavenumbers beside PBE/def2-SVP, the level of the data; measured: within 6.4 1/cm."""
+    values = properties.wavenumbers(ethanol)
+    assert abs(values[:6]).max() < 20
+    np.testing.assert_allclose(values[6:], properties.WAVENUMBERS_OF_DFT, atol=10)
+
+
+@pytest.mark.parametrize("optimizer", [BFGS, LBFGS, FIRE])
+def test_optimizers_reach_the_same_minimum(ethanol, optimizer):
+    atoms = properties.ethanol(ethanol.calc)
+    atoms.rattle(0.05, seed=0)
+    assert optimizer(atoms, logfile=None).run(fmax=1e-3, steps=500)
+    assert atoms.get_potential_energy() == pytest.approx(ethanol.get_potential_energy(), abs=1e-4)
+    np.testing.assert_allclose(atoms.get_all_distances(), ethanol.get_all_distances(), atol=0.01)
+
+
+def test_gauche_and_trans_ethanol_differ_as_in_dft(ethanol):
+    """-16.1 meV in PBE/def2-SVP, and here; in experiment trans is 4.9 meV lower: the level of theory errs, not the fit."""
+    assert properties.gauche_minus_trans(ethanol) == pytest.approx(properties.GAUCHE_OF_DFT, abs=2)
+
+
+def test_methyl_torsion_by_neb(ethanol):
+    """The climbing image finds the saddle that symmetry gives: 153.3 meV beside 154.9 in DFT, and 145.5 in experiment."""
+    images = properties.methyl_band(ethanol)
+    saddle = properties.methyl_saddle(ethanol, ethanol.calc)
+    height = 1000 * (saddle.get_potential_energy() - ethanol.get_potential_energy())
+    assert properties.barrier(images) == pytest.approx(height, abs=0.5)
+    assert images[-1].get_potential_energy() == pytest.approx(images[0].get_potential_energy(), abs=1e-5)
+    top = max(images, key=lambda image: image.get_potential_energy())
+    assert top.get_dihedral(OXYGEN, METHYLENE, METHYL, properties.METHYL_HYDROGENS[0]) % 120 == pytest.approx(0, abs=2)
+    assert height == pytest.approx(properties.BARRIER_OF_DFT, rel=0.03)
+    assert np.sum(properties.wavenumbers(saddle) < -100) == 1
