@@ -120,6 +120,8 @@ def test_a10_density_that_no_machine_holds_is_refused_with_its_numbers():
     crowd = Atoms(numbers=np.ones(30_000), positions=random.uniform(0, 10, (30_000, 3)))
     with pytest.raises(NeighborError, match=r"30000 atoms would have about .* edges within the cutoff of 6 Å, up to .* an atom"):
         neighbor_list(crowd, 6.0)
+    with pytest.raises(NeighborError, match="9000 atoms would have about"):
+        neighbor_list(Atoms(numbers=np.ones(9_000), positions=random.uniform(0, 4, (9_000, 3))), 5.0)
     sliver = Atoms("H", cell=[0.11, 0.11, 0.11], pbc=True)
     with pytest.raises(NeighborError, match=r"1 atoms would have .* check the units of positions and cell"):
         neighbor_list(sliver, 6.0)
@@ -139,12 +141,30 @@ def test_a10_memory_is_asked_for_before_it_is_taken(monkeypatch):
         neighbor_list(atoms, 6.0)
 
 
+@pytest.mark.parametrize("pbc", [True, (True, True, False)], ids=str)
 @pytest.mark.parametrize("builder", PERIODIC)
-def test_a_strongly_sheared_cell_is_the_same_lattice(builder):
+def test_a_strongly_sheared_cell_is_the_same_lattice(builder, pbc):
     atoms = bulk("Si", cubic=True)
+    atoms.pbc = pbc
+
+    def images(structure):
+        (source, target), shifts = neighbor_list(structure, 4.0, builder)
+        return sorted((i, j, *row) for i, j, row in zip(source, target, (shifts @ structure.cell.array).round(3), strict=True))
+
     sheared = atoms.copy()
-    sheared.cell[1] += 50 * sheared.cell[0]
-    assert len(neighbor_list(sheared, 4.0, builder)[1]) == len(neighbor_list(atoms, 4.0)[1])
+    for shear in (50, 10**6):
+        sheared.cell[1] = atoms.cell[1] + shear * atoms.cell[0]
+        assert images(sheared) == images(atoms)
+
+
+@pytest.mark.parametrize("builder", PERIODIC)
+@pytest.mark.parametrize("cell", [[5, 5, 1e6], [5, 2e3, 2e3], [1e4, 1e4, 1e4]], ids=str)
+def test_a10_a_cell_of_more_bins_than_a_builder_takes(builder, cell):
+    """vesin 0.6 divides by zero there, which ends the process; matscipy warns and takes seconds."""
+    for pbc in (True, (True, True, False)):
+        edge_index, shifts = neighbor_list(Atoms("H2", [[0, 0, 0.2], [0, 0, -0.6]], cell=cell, pbc=pbc), 3.0, builder)
+        assert edge_index.tolist() == [[1, 0], [0, 1]]
+        assert not shifts.any()
 
 
 def test_a8_torch_cluster_asks_again_where_its_search_stopped(monkeypatch):
