@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from eqpot.errors import ConfigError, NeighborError
+from eqpot.graph import collate
 from eqpot.neighbors import VerletList, build_graph, neighbor_list
 from eqpot.neighbors import verlet as verlet_module
 
@@ -71,7 +72,7 @@ def test_a7_systems_of_a_batch_move_at_their_own_pace():
     verlet = VerletList(CUTOFF)
     number = torch.from_numpy(np.repeat(np.arange(4), [len(atoms) for atoms in batch]))
     builds = []
-    for _ in range(STEPS // 4):
+    for _ in range(max(STEPS // 4, 300)):
         for atoms, size in zip(batch, sizes, strict=True):
             step(atoms, random, size)
         positions = torch.from_numpy(np.concatenate([atoms.positions for atoms in batch]))
@@ -96,7 +97,7 @@ def test_a7_systems_of_a_batch_move_at_their_own_pace():
     assert (ages[:, 1] == 0).sum() < 5
 
 
-@pytest.mark.parametrize("skin", [0.0, 0.3, 1.5, "auto"])
+@pytest.mark.parametrize("skin", [0.0, 0.3, 1.5, np.float32(0.25), np.int64(1), "auto"])
 def test_the_list_is_the_same_whatever_the_skin(skin):
     random = np.random.default_rng(2)
     atoms = silicon()
@@ -205,6 +206,60 @@ def test_the_callers_arrays_may_change_in_place():
     cells *= 1.5
     edge_index, _ = verlet.update(positions, cells, pbc, batch)
     np.testing.assert_array_equal(edge_index, neighbor_list(Atoms(positions=positions.numpy(), cell=cells[0].numpy(), pbc=True), 5.0)[0])
+
+
+def test_a_callers_autograd_inference_mode_and_precision_do_not_matter():
+    atoms = silicon()
+    cells, pbc, batch = (
+        torch.from_numpy(atoms.cell.array)[None],
+        torch.ones((1, 3), dtype=torch.bool),
+        torch.zeros(len(atoms), dtype=torch.int64),
+    )
+    verlet = VerletList(5.0, 0.5)
+    with torch.inference_mode():
+        verlet.update(torch.from_numpy(atoms.positions), cells, pbc, batch)
+    atoms.positions += np.random.default_rng(0).normal(size=atoms.positions.shape)
+    atoms.positions = atoms.positions.astype(np.float32)
+    for dtype in (torch.float64, torch.float32):
+        positions = torch.tensor(atoms.positions, dtype=dtype, requires_grad=True)
+        edge_index, shifts = verlet.update(positions, cells.clone().requires_grad_(), pbc, batch)
+        np.testing.assert_array_equal(edge_index, neighbor_list(atoms, 5.0)[0])
+        np.testing.assert_array_equal(shifts, neighbor_list(atoms, 5.0)[1])
+    assert not verlet._reference.positions.requires_grad
+    assert verlet.n_builds == 2
+
+
+def test_a_small_molecule_is_counted_and_leaves_no_skin_behind():
+    verlet = VerletList(5.0, 0.5)
+    verlet.graph(silicon())
+    verlet.graph(Atoms("H2", [[0, 0, 0], [0, 0, 1]]))
+    assert (verlet.n_calls, verlet.n_builds, verlet.skin) == (2, 2, 0.0)
+
+
+def test_a_batch_of_nothing():
+    verlet = VerletList(5.0)
+    nothing = torch.zeros((0, 3), dtype=torch.float64)
+    for n_structures in (0, 2):
+        cells, pbc = torch.zeros((n_structures, 3, 3), dtype=torch.float64), torch.zeros((n_structures, 3), dtype=torch.bool)
+        edge_index, _ = verlet.update(nothing, cells, pbc, torch.zeros(0, dtype=torch.int64))
+        assert edge_index.shape == (2, 0)
+    assert verlet.skin in {0.0, np.inf}
+
+
+@pytest.mark.parametrize("builder", ["auto", "matscipy", "torch_cell_list"])
+def test_a24_structures_without_atoms_may_stand_in_a_batch(builder):
+    members = [Atoms(cell=[3, 3, 3], pbc=True), silicon(1), Atoms(), Atoms(cell=[3, 3, 3], pbc=True), silicon(2), Atoms()]
+    verlet = VerletList(CUTOFF, 0.3, builder)
+    random = np.random.default_rng(5)
+    for _ in range(4):
+        for atoms in members:
+            atoms.positions += random.normal(size=atoms.positions.shape) * (0.1 if len(atoms) > 8 else 0.01)
+        expected = [build_graph(atoms, CUTOFF) for atoms in members]
+        batch = collate(expected)
+        pbc = torch.from_numpy(np.stack([atoms.pbc for atoms in members]))
+        edge_index, shifts = verlet.update(batch.positions, batch.cells, pbc, batch.batch)
+        assert torch.equal(edge_index, batch.edge_index)
+        assert torch.equal(shifts, batch.shifts)
 
 
 def test_pickles_are_small_and_search_anew():
