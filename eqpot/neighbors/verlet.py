@@ -76,7 +76,8 @@ class VerletList:
 
     def graph(self, atoms: Atoms, device: torch.device | str = "cpu") -> AtomGraph:
         """Return the `AtomGraph` of one structure, found on the device; errors as in `neighbor_list`."""
-        positions = torch.tensor(atoms.positions, dtype=torch.float64, device=device)
+        # A user's array may run backwards in memory or have foreign byte order, which torch does not read.
+        positions = torch.tensor(np.ascontiguousarray(atoms.positions, dtype=np.float64), device=device)
         numbers = torch.tensor(atoms.numbers, dtype=torch.int64, device=device)
         cells = torch.tensor(atoms.cell.array, dtype=torch.float64, device=device).unsqueeze(0)
         batch = torch.zeros(len(atoms), dtype=torch.int64, device=device)
