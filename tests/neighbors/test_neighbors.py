@@ -48,6 +48,23 @@ def test_contract_of_the_list():
     assert not ((edge_index[0] == edge_index[1]) & (shifts == 0).all(axis=1)).any()
 
 
+@pytest.mark.parametrize("builder", ["auto", *PERIODIC])
+def test_a_pair_at_the_cutoff_is_beyond_it(builder):
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 3.0]])
+    assert neighbor_list(atoms, 3.0, builder)[0].shape == (2, 0)
+    assert neighbor_list(atoms, 3.0 + 1e-12, builder)[0].shape == (2, 2)
+
+
+def test_edges_are_sorted_alike_whether_or_not_they_fit_into_one_number():
+    random = np.random.default_rng(0)
+    atoms = torch.from_numpy(random.integers(0, 5, (2, 200)))
+    for largest in (3, 2**40):
+        shifts = torch.from_numpy(random.integers(-largest, largest + 1, (200, 3)))
+        edge_index, found = search._sorted(atoms[0], atoms[1], shifts, torch.zeros((5, 3), dtype=torch.int64))
+        rows = sorted(zip(*atoms[[1, 0]].tolist(), *shifts.T.tolist(), strict=True))
+        assert torch.cat([edge_index[[1, 0]].T, found], dim=1).tolist() == [list(row) for row in rows]
+
+
 @pytest.mark.parametrize("builder", PERIODIC)
 def test_a14_few_or_no_atoms(builder):
     for atoms in (Atoms(), Atoms("H"), Atoms("H2", [[0, 0, 0], [0, 0, 50]]), Atoms("H", cell=[9, 9, 9], pbc=True)):

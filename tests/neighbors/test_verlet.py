@@ -276,6 +276,33 @@ def test_arguments_that_cannot_be_meant_are_refused(arguments):
         VerletList(*arguments)
 
 
+@pytest.mark.parametrize(("distance", "skin", "scale", "move"), [(3.58, 0.55, 1.0, 0.3), (3.5, 0.45, 0.85, 0.0), (4.12, 1.1, 0.8, 0.15)])
+def test_a7_a_pair_just_beyond_the_skin_comes_in(distance, skin, scale, move):
+    """By motion, by a cell that shrinks along one direction, and by both."""
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, distance]], cell=[20, 20, 20], pbc=True)
+    verlet = VerletList(CUTOFF, skin)
+    assert verlet.graph(atoms).edge_index.shape[1] == 0
+    atoms.set_cell([20, 20, 20 * scale], scale_atoms=True)
+    atoms.positions[:, 2] += [move, -move]
+    assert_fresh(verlet, atoms)
+    assert verlet.graph(atoms).edge_index.shape[1] == 2
+
+
+def test_a7_the_same_atoms_with_other_boundaries_or_shared_out_otherwise_start_anew():
+    verlet = VerletList(CUTOFF, 0.5, "matscipy")
+    atoms = silicon(1)
+    for pbc in (True, False, (True, True, False), True):
+        atoms.pbc = pbc
+        assert_fresh(verlet, atoms)
+    parts = [Atoms("H2", [[0, 0, 0], [0, 0, 1]], cell=[9, 9, 9], pbc=True), Atoms("H4", np.eye(4, 3) * 2 + 0.5, cell=[9, 9, 9], pbc=True)]
+    batch = collate([build_graph(atoms, CUTOFF) for atoms in parts])
+    for number in (torch.tensor([0, 0, 1, 1, 1, 1]), torch.tensor([0, 0, 0, 0, 1, 1])):
+        edge_index, _ = verlet.update(batch.positions, batch.cells, torch.ones((2, 3), dtype=torch.bool), number)
+        fresh, _ = VerletList(CUTOFF, 0.0).update(batch.positions, batch.cells, torch.ones((2, 3), dtype=torch.bool), number)
+        assert torch.equal(edge_index, fresh)
+        assert torch.equal(number[edge_index[0]], number[edge_index[1]])
+
+
 def test_the_condition_is_sharp(monkeypatch):
     """With half the displacement in the condition, pairs are missed: the walk above would see it."""
     motion = verlet_module._motion
