@@ -4,6 +4,7 @@ import copy
 import os
 from collections.abc import Callable
 from functools import cache
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -72,21 +73,32 @@ class EqpotCalculator(Calculator):
         super().__init__(model=model, device=device, dtype=dtype, skin=skin)
 
     def set(self, **kwargs: Any) -> dict[str, Any]:
-        """Change model, device, dtype or skin and load the potentials anew; ConfigError for other names. Nothing changes where it fails."""
+        """Change model, device or dtype, for which the potentials are loaded anew, or skin. Nothing changes where it fails.
+
+        Raises ConfigError for other names, and what the constructor raises.
+        """
         unknown = set(kwargs) - set(_PARAMETERS)
         if unknown:
             raise ConfigError(f"EqpotCalculator has no parameter {', '.join(sorted(unknown))}; it has {', '.join(_PARAMETERS)}.")
         if "model" in kwargs:
             model = kwargs["model"]
             kwargs["model"] = [str(path) for path in model] if isinstance(model, list | tuple) else str(model)
-        changed = {name: value for name, value in kwargs.items() if self.parameters.get(name) != value}
+        # Parameters stay JSON.
+        if "device" in kwargs:
+            kwargs["device"] = str(kwargs["device"])
+        if isinstance(kwargs.get("skin"), Real):
+            kwargs["skin"] = float(kwargs["skin"])
+        changed = {name: value for name, value in kwargs.items() if self.parameters.get(name, ...) != value}
         if "model" in changed and not changed["model"]:
             raise ConfigError("The list of model files is empty; a committee needs at least one.")
         if changed:
             # A new object: a shallow copy of the calculator keeps the old one.
             parameters = Parameters({**self.parameters, **changed})
             _prepare_forks()
-            potentials = [load_potential(path, parameters["device"], parameters["dtype"]) for path in _paths(parameters["model"])]
+            if changed.keys() == {"skin"}:
+                potentials = self.potentials
+            else:
+                potentials = [load_potential(path, parameters["device"], parameters["dtype"]) for path in _paths(parameters["model"])]
             self._lists = {potential.cutoff: VerletList(potential.cutoff, parameters["skin"]) for potential in potentials}
             self.potentials = potentials
             self.parameters = parameters

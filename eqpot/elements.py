@@ -8,8 +8,8 @@ MAX_ATOMIC_NUMBER = 118
 
 
 def symbols_of(numbers: Iterable[int]) -> list[str]:
-    """Return the chemical symbols of atomic numbers."""
-    return [chemical_symbols[int(number)] for number in numbers]
+    """Return the chemical symbols of atomic numbers, or what stands for one where there is no element."""
+    return [chemical_symbols[number] if 0 <= number <= MAX_ATOMIC_NUMBER else f"Z = {number}" for number in map(int, numbers)]
 
 
 def numbers_of(symbols: Iterable[str]) -> list[int]:

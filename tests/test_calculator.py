@@ -1,5 +1,8 @@
 """Properties, structures and caching; A1, A2, A3, A5, A6, A14, A15, A19b, A24. The contract itself is in tests/ase."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -191,6 +194,33 @@ def test_arguments_are_json_and_kept(model_path):
     assert calc.todict() == {"model": str(model_path), "device": "cpu", "dtype": "float64", "skin": "auto"}
 
 
+def test_parameters_are_json_whatever_types_came(model_path):
+    calc = EqpotCalculator(model_path, device=torch.device("cpu"), skin=np.float32(0.5))
+    assert json.loads(json.dumps(calc.todict())) == {"model": str(model_path), "device": "cpu", "dtype": "float32", "skin": 0.5}
+    for name in ("device", "skin"):
+        with pytest.raises(ConfigError, match=name):
+            EqpotCalculator(model_path, **{name: None})
+
+
+def test_the_skin_can_be_set_where_the_file_is_not(model_path, tmp_path):
+    path = shutil.copy(model_path, tmp_path / "moved.safetensors")
+    calc = EqpotCalculator(path, skin=0.5)
+    path.unlink()
+    forces = calc.get_forces(ethanol())
+    assert calc.set(skin=0) == {"skin": 0.0}
+    np.testing.assert_array_equal(calc.get_forces(ethanol()), forces)
+    assert calc.todict()["skin"] == 0.0
+
+
+def test_arrays_that_torch_does_not_read(calculator):
+    atoms = crystal()
+    expected = calculator.get_forces(atoms)
+    for array in (atoms.positions.astype(">f8"), atoms.positions[::-1].copy()[::-1]):
+        calculator.reset()
+        atoms.arrays["positions"] = array
+        np.testing.assert_array_equal(calculator.get_forces(atoms), expected)
+
+
 def test_parameters_that_do_not_exist_are_refused_and_changed_ones_are_used(model_path):
     with pytest.raises(TypeError):
         EqpotCalculator(model_path, dtyp="float64")
@@ -217,6 +247,8 @@ def test_forces_do_not_depend_on_the_callers_grad_mode(model_path, dtype):
 
 
 def test_a15_unknown_elements_are_named_for_every_property(calculator):
+    with pytest.raises(UnknownElementError, match="holds Z = -1, Z = 200,"):
+        calculator.get_potential_energy(Atoms(numbers=[200, -1], positions=[[0, 0, 0], [0, 0, 2]]))
     atoms = Atoms("AuX", [[0, 0, 0], [0, 0, 2]], cell=[9, 9, 9])
     for request in (*calculator.implemented_properties, None):
         with pytest.raises(UnknownElementError, match="holds X, Au,.*knows H, C, O.*Use a potential"):

@@ -67,7 +67,7 @@ class Simulation:
     """
 
     def __init__(self, atoms: Atoms, potential: Potential, settings: Settings) -> None:
-        """Compute the first forces; SimulationError for a structure that cannot move, and the errors of `Potential.evaluate`."""
+        """Compute the first forces; raises SimulationError for a structure that cannot move, NeighborError, UnknownElementError."""
         _check_structure(atoms)
         self.atoms = atoms.copy()
         self.potential = potential

@@ -57,14 +57,20 @@ def close_open_directions(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarr
     return packed, complete
 
 
-def reduce_cell(cell: np.ndarray, pbc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a cell of the same lattice with short vectors, and integers [3, 3] that make it: reduced = integers @ cell.
+def reduce_cells(cells: torch.Tensor, pbc: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Return cells [n_structures, 3, 3] of the same lattices with short vectors, their `dual_vectors`, and the integers that make them.
 
-    A strongly sheared cell has close lattice planes, so that a cell list would visit many images for nothing.
+    reduced = integers @ cell, [n_structures, 3, 3]; None where all cells stay as they are. A strongly sheared cell has close lattice
+    planes, so that a cell list would visit many images for nothing.
     """
-    lengths = np.linalg.norm(cell, axis=1)
-    heights = 1 / np.linalg.norm(np.linalg.inv(cell / lengths[:, None]), axis=0)
+    dual = dual_vectors(cells, pbc)
+    heights = 1 / torch.linalg.vector_norm(dual, dim=1)
     # Also the cells of hexagonal and face-centred lattices stay as they are.
-    if (heights > 0.5).all():
-        return cell, np.eye(3, dtype=np.int64)
-    return minkowski_reduce(cell, pbc)
+    slanted = (pbc & (heights <= 0.5 * torch.linalg.vector_norm(cells, dim=2))).any(1)
+    if not slanted.any():
+        return cells, dual, None
+    reduced, integers = cells.clone(), torch.eye(3, dtype=torch.int64, device=cells.device).repeat(len(cells), 1, 1)
+    for number in torch.nonzero(slanted).squeeze(1).tolist():
+        cell, made = minkowski_reduce(cells[number].numpy(force=True), pbc[number].numpy(force=True))
+        reduced[number], integers[number] = torch.from_numpy(cell), torch.from_numpy(made)
+    return reduced, dual_vectors(reduced, pbc), integers

@@ -1,6 +1,7 @@
 """The builders of neighbour lists and what each can do."""
 
 import importlib.util
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ class Builder:
 
     build: all structures of a batch at once, or one by one if `single`. pbc: takes periodic directions; without it shifts are zero, so
     edge vectors do not follow the cell. devices: where its tensors may lie. package: an optional package that it needs, and the
-    command that installs it.
+    command that installs it. most_bins: cubes of a cutoff that a cell may hold; larger ones are left to `torch_cell_list`.
     """
 
     build: Batched | Single
@@ -38,14 +39,19 @@ class Builder:
     pbc: bool = True
     devices: tuple[str, ...] = ("cpu",)
     package: tuple[str, str] | None = None
+    most_bins: float = math.inf
 
     def is_installed(self) -> bool:
         return self.package is None or importlib.util.find_spec(self.package[0]) is not None
 
 
+_MOST_BINS = 1e5
+"""Where vesin makes its bins larger: it divides by zero, and the process dies, if a direction is left with less than one."""
+
 BUILDERS: dict[str, Builder] = {
-    "vesin": Builder(vesin, single=True, package=("vesin", "pip install 'eqpot[vesin]'")),
-    "matscipy": Builder(matscipy, single=True),
+    "vesin": Builder(vesin, single=True, package=("vesin", "pip install 'eqpot[vesin]'"), most_bins=_MOST_BINS),
+    # Far beyond it, matscipy warns and takes seconds.
+    "matscipy": Builder(matscipy, single=True, most_bins=_MOST_BINS),
     "torch_cell_list": Builder(torch_cell_list, devices=("cpu", "cuda")),
     "torch_cluster": Builder(
         torch_cluster,

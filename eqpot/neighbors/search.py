@@ -9,8 +9,9 @@ import torch
 
 from eqpot.errors import NeighborError
 from eqpot.graph import edge_vectors
-from eqpot.neighbors.cells import close_open_directions, dual_vectors, reduce_cell, wrap
-from eqpot.neighbors.registry import Single, choose_builder
+from eqpot.neighbors.cells import close_open_directions, reduce_cells, wrap
+from eqpot.neighbors.registry import Builder, choose_builder
+from eqpot.neighbors.torch_cell_list import torch_cell_list
 
 CLOSEST_DISTANCE = 0.1
 """Å. Atoms closer than this lie on top of each other: no chemistry has them, and a potential's forces diverge."""
@@ -40,22 +41,25 @@ def find_pairs(
     """
     chosen = choose_builder(builder, positions.device, bool(pbc.any()))
     _check_cells(cells, pbc)
-    dual = dual_vectors(cells, pbc)
-    inside, counts = wrap(positions, dual, cells, batch)
-    _check_density(inside, cells, pbc, dual, batch, cutoff)
     # Rounding must not lose a pair; `within` draws the line.
     reach = cutoff * (1 + 1e-7)
     try:
+        cells, dual, integers = reduce_cells(cells, pbc)
+        inside, counts = wrap(positions, dual, cells, batch)
+        _check_density(inside, dual, batch, cutoff)
         if chosen.single:
-            pairs = _one_by_one(chosen.build, inside, cells, pbc, batch, reach)  # type: ignore[arg-type]
+            sources, targets, shifts = _one_by_one(chosen, inside, cells, pbc, batch, reach)
         else:
-            edge_index, shifts = chosen.build(inside, cells, pbc, batch, reach)  # type: ignore[arg-type, misc, call-arg]
-            pairs = edge_index[0], edge_index[1], shifts
+            (sources, targets), shifts = chosen.build(inside, cells, pbc, batch, reach)  # type: ignore[arg-type, misc, call-arg]
     except (RuntimeError, MemoryError) as error:
         raise NeighborError(
             f"The neighbour list of {len(positions)} atoms cannot be built ({error}); check the cell and the cutoff."
         ) from error
-    return _sorted(*pairs, counts)
+    if integers is not None:
+        # Integers have no matrix product on a GPU.
+        shifts = (shifts.unsqueeze(2) * integers.index_select(0, batch.index_select(0, targets))).sum(1)
+        counts = (counts.unsqueeze(2) * integers.index_select(0, batch)).sum(1)
+    return _sorted(sources, targets, shifts, counts)
 
 
 def near_pairs(positions: np.ndarray, cutoff: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -133,22 +137,14 @@ def _check_cells(cells: torch.Tensor, pbc: torch.Tensor) -> None:
         raise NeighborError("The periodic lattice vectors are linearly dependent, so the cell has no volume; correct the cell.")
 
 
-def _check_density(
-    inside: torch.Tensor, cells: torch.Tensor, pbc: torch.Tensor, dual: torch.Tensor, batch: torch.Tensor, cutoff: float
-) -> None:
+def _check_density(inside: torch.Tensor, dual: torch.Tensor, batch: torch.Tensor, cutoff: float) -> None:
     """Refuse what no machine holds before it takes its memory."""
     if len(inside) == 0:
         return
     # In a cell that is smaller than the cutoff an atom meets the images of others many times.
-    images = (2 * cutoff * torch.linalg.vector_norm(dual, dim=1)).clamp(min=1).prod(1)
-    if float(images.max()) * len(inside) < _MOST_NEIGHBORS:
+    images = (cutoff * torch.linalg.vector_norm(dual, dim=1)).clamp(min=1).prod(1)
+    if 4 / 3 * math.pi * float(images.max()) * len(inside) < _MOST_NEIGHBORS:
         return
-    for number in torch.nonzero(images > 100).squeeze(1).tolist():
-        # A sheared cell has close lattice planes but not more images than the same lattice's reduced cell.
-        _, cell = close_open_directions(np.zeros((0, 3)), cells[number].numpy(force=True), pbc[number].numpy(force=True), 1.0)
-        reduced = torch.from_numpy(reduce_cell(cell, pbc[number].numpy(force=True))[0]).to(cells.device).unsqueeze(0)
-        planes = torch.linalg.vector_norm(dual_vectors(reduced, pbc[number].unsqueeze(0)), dim=1)
-        images[number] = (2 * cutoff * planes).clamp(min=1).prod()
     # Cubes by a hash of their coordinates: two of the same hash would only make the estimate larger.
     cubes = torch.cat([torch.floor(inside / cutoff), batch.unsqueeze(1)], dim=1).to(torch.int64)
     _, cube, occupation = torch.unique((cubes * torch.tensor(_HASH, device=inside.device)).sum(1), return_inverse=True, return_counts=True)
@@ -169,14 +165,14 @@ def _memory() -> float:
 
 
 def _one_by_one(
-    build: Single, positions: torch.Tensor, cells: torch.Tensor, pbc: torch.Tensor, batch: torch.Tensor, cutoff: float
+    builder: Builder, positions: torch.Tensor, cells: torch.Tensor, pbc: torch.Tensor, batch: torch.Tensor, cutoff: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     ends = np.cumsum(np.bincount(batch.numpy(), minlength=len(cells)))
     parts = []
     for number, end in enumerate(ends):
         start = 0 if number == 0 else ends[number - 1]
         if end > start:
-            found = _one(build, positions[start:end].numpy(), cells[number].numpy(), pbc[number].numpy(), cutoff)
+            found = _one(builder, positions[start:end].numpy(), cells[number].numpy(), pbc[number].numpy(), cutoff)
             sources, targets, shifts = (torch.from_numpy(values.astype(np.int64, copy=False)) for values in found)
             parts.append((sources, targets, shifts) if start == 0 else (sources + start, targets + start, shifts))
     if len(parts) == 1:
@@ -188,16 +184,15 @@ def _one_by_one(
 
 
 def _one(
-    build: Single, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+    builder: Builder, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    positions, cell = close_open_directions(positions, cell, pbc, cutoff)
-    reduced, integers = reduce_cell(cell, pbc)
-    if reduced is cell:
-        return build(positions, cell, pbc, cutoff)
-    counts = np.where(pbc, np.floor(np.linalg.solve(reduced.T, positions.T).T), 0.0)
-    sources, targets, shifts = build(positions - counts @ reduced, reduced, pbc, cutoff)
-    counts = counts.astype(np.int64)
-    return sources, targets, (shifts + counts[targets] - counts[sources]) @ integers
+    packed, complete = close_open_directions(positions, cell, pbc, cutoff)
+    heights = 1 / np.linalg.norm(np.linalg.inv(complete), axis=0)
+    if np.maximum(heights / cutoff, 1.0).prod() <= builder.most_bins:
+        return builder.build(packed, complete, pbc, cutoff)  # type: ignore[call-arg, arg-type, return-value]
+    places, cells, periodic = torch.from_numpy(positions), torch.from_numpy(cell).unsqueeze(0), torch.from_numpy(pbc).unsqueeze(0)
+    (sources, targets), shifts = torch_cell_list(places, cells, periodic, torch.zeros(len(positions), dtype=torch.int64), cutoff)
+    return sources.numpy(), targets.numpy(), shifts.numpy()
 
 
 def _sorted(sources: torch.Tensor, targets: torch.Tensor, shifts: torch.Tensor, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,6 +1,7 @@
 """Neighbour lists that outlive a step: pairs within cutoff plus skin are kept until atoms or cell have moved too far (Verlet 1967)."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -45,9 +46,10 @@ class _Reference:
 class VerletList:
     """The pairs within a cutoff of structures in motion, searched anew only where that is needed.
 
-    What it returns is, to the last bit, what `neighbor_list` returns, whatever skin and history. Each structure of a batch has its own
-    reference: with x' = x A + d, where A takes the reference's periodic lattice vectors to the present ones and d is what
-    remains after lattice translations, no pair within the cutoff is missed as long as (cutoff + 2 max |d|) |A^-1| <= cutoff + skin.
+    What it returns is, to the last bit, what `neighbor_list` returns, whatever skin and history; in a batch up to rounding of
+    distances equal to the cutoff. Each structure of a batch has its own reference: with x' = x A + d, where A takes the reference's
+    periodic lattice vectors to the present ones and d is what remains after lattice translations, no pair within the cutoff is missed
+    as long as (cutoff + 2 max |d|) |A^-1| <= cutoff + skin.
 
     skin: in Å, or "auto": none as long as structures come unrelated, then what costs least at the speed that is observed.
     Attributes: `skin` in use (Å; infinity where all pairs of small open structures are kept), `n_calls`, `n_builds`.
@@ -57,7 +59,7 @@ class VerletList:
         """Raise ConfigError for a cutoff that is not positive or a skin that is negative."""
         if not cutoff > 0:
             raise ConfigError(f"The cutoff is {cutoff} Å; it must be positive.")
-        if skin != "auto" and not (isinstance(skin, int | float) and 0 <= skin < np.inf):
+        if skin != "auto" and not (isinstance(skin, Real) and 0 <= skin < np.inf):
             raise ConfigError(f"The skin is {skin!r}; give a number of Å that is not negative, or auto.")
         self.cutoff = float(cutoff)
         self.wanted_skin = skin
@@ -71,21 +73,24 @@ class VerletList:
 
     @property
     def skin(self) -> float:
-        return 0.0 if self._reference is None else float(self._reference.skins.max())
+        return 0.0 if self._reference is None else max(self._reference.skins.tolist(), default=0.0)
 
     def graph(self, atoms: Atoms, device: torch.device | str = "cpu") -> AtomGraph:
         """Return the `AtomGraph` of one structure, found on the device; errors as in `neighbor_list`."""
-        positions = torch.tensor(atoms.positions, dtype=torch.float64, device=device)
+        # A user's array may run backwards in memory or have foreign byte order, which torch does not read.
+        positions = torch.tensor(np.ascontiguousarray(atoms.positions, dtype=np.float64), device=device)
         numbers = torch.tensor(atoms.numbers, dtype=torch.int64, device=device)
         cells = torch.tensor(atoms.cell.array, dtype=torch.float64, device=device).unsqueeze(0)
         batch = torch.zeros(len(atoms), dtype=torch.int64, device=device)
         if self.builder == "auto" and positions.device.type == "cpu" and len(atoms) <= _SMALL and not atoms.pbc.any():
             check_finite(positions, "positions")
             check_finite(cells[0], "lattice vectors")
+            self.n_calls, self.n_builds, self._reference = self.n_calls + 1, self.n_builds + 1, None
             return AtomGraph(positions, numbers, cells, *near_pairs(positions.numpy(), self.cutoff), batch)
         edge_index, shifts = self.update(positions, cells, torch.tensor(atoms.pbc, device=device).unsqueeze(0), batch)
         return AtomGraph(positions, numbers, cells, edge_index, shifts, batch)
 
+    @torch.inference_mode(False)
     def update(
         self, positions: torch.Tensor, cells: torch.Tensor, pbc: torch.Tensor, batch: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,8 +98,10 @@ class VerletList:
 
         Raises what `neighbor_list` raises.
         """
+        # What is kept must neither hold a caller's autograd graph nor lie in an inference mode, and needs the digits.
+        positions, cells = positions.detach().to(torch.float64), cells.detach().to(torch.float64)
         check_finite(positions, "positions")
-        check_finite(cells.view(-1, 3), "lattice vectors")
+        check_finite(cells.reshape(-1, 3), "lattice vectors")
         self.n_calls += 1
         reference = self._reference
         if reference is None or not reference.is_of(positions, cells, pbc, batch):

@@ -48,6 +48,23 @@ def test_contract_of_the_list():
     assert not ((edge_index[0] == edge_index[1]) & (shifts == 0).all(axis=1)).any()
 
 
+@pytest.mark.parametrize("builder", ["auto", *PERIODIC])
+def test_a_pair_at_the_cutoff_is_beyond_it(builder):
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 3.0]])
+    assert neighbor_list(atoms, 3.0, builder)[0].shape == (2, 0)
+    assert neighbor_list(atoms, 3.0 + 1e-12, builder)[0].shape == (2, 2)
+
+
+def test_edges_are_sorted_alike_whether_or_not_they_fit_into_one_number():
+    random = np.random.default_rng(0)
+    atoms = torch.from_numpy(random.integers(0, 5, (2, 200)))
+    for largest in (3, 2**40):
+        shifts = torch.from_numpy(random.integers(-largest, largest + 1, (200, 3)))
+        edge_index, found = search._sorted(atoms[0], atoms[1], shifts, torch.zeros((5, 3), dtype=torch.int64))
+        rows = sorted(zip(*atoms[[1, 0]].tolist(), *shifts.T.tolist(), strict=True))
+        assert torch.cat([edge_index[[1, 0]].T, found], dim=1).tolist() == [list(row) for row in rows]
+
+
 @pytest.mark.parametrize("builder", PERIODIC)
 def test_a14_few_or_no_atoms(builder):
     for atoms in (Atoms(), Atoms("H"), Atoms("H2", [[0, 0, 0], [0, 0, 50]]), Atoms("H", cell=[9, 9, 9], pbc=True)):
@@ -120,6 +137,8 @@ def test_a10_density_that_no_machine_holds_is_refused_with_its_numbers():
     crowd = Atoms(numbers=np.ones(30_000), positions=random.uniform(0, 10, (30_000, 3)))
     with pytest.raises(NeighborError, match=r"30000 atoms would have about .* edges within the cutoff of 6 Å, up to .* an atom"):
         neighbor_list(crowd, 6.0)
+    with pytest.raises(NeighborError, match="9000 atoms would have about"):
+        neighbor_list(Atoms(numbers=np.ones(9_000), positions=random.uniform(0, 4, (9_000, 3))), 5.0)
     sliver = Atoms("H", cell=[0.11, 0.11, 0.11], pbc=True)
     with pytest.raises(NeighborError, match=r"1 atoms would have .* check the units of positions and cell"):
         neighbor_list(sliver, 6.0)
@@ -139,12 +158,30 @@ def test_a10_memory_is_asked_for_before_it_is_taken(monkeypatch):
         neighbor_list(atoms, 6.0)
 
 
+@pytest.mark.parametrize("pbc", [True, (True, True, False)], ids=str)
 @pytest.mark.parametrize("builder", PERIODIC)
-def test_a_strongly_sheared_cell_is_the_same_lattice(builder):
+def test_a_strongly_sheared_cell_is_the_same_lattice(builder, pbc):
     atoms = bulk("Si", cubic=True)
+    atoms.pbc = pbc
+
+    def images(structure):
+        (source, target), shifts = neighbor_list(structure, 4.0, builder)
+        return sorted((i, j, *row) for i, j, row in zip(source, target, (shifts @ structure.cell.array).round(3), strict=True))
+
     sheared = atoms.copy()
-    sheared.cell[1] += 50 * sheared.cell[0]
-    assert len(neighbor_list(sheared, 4.0, builder)[1]) == len(neighbor_list(atoms, 4.0)[1])
+    for shear in (50, 10**6):
+        sheared.cell[1] = atoms.cell[1] + shear * atoms.cell[0]
+        assert images(sheared) == images(atoms)
+
+
+@pytest.mark.parametrize("builder", PERIODIC)
+@pytest.mark.parametrize("cell", [[5, 5, 1e6], [5, 2e3, 2e3], [1e4, 1e4, 1e4]], ids=str)
+def test_a10_a_cell_of_more_bins_than_a_builder_takes(builder, cell):
+    """vesin 0.6 divides by zero there, which ends the process; matscipy warns and takes seconds."""
+    for pbc in (True, (True, True, False)):
+        edge_index, shifts = neighbor_list(Atoms("H2", [[0, 0, 0.2], [0, 0, -0.6]], cell=cell, pbc=pbc), 3.0, builder)
+        assert edge_index.tolist() == [[1, 0], [0, 1]]
+        assert not shifts.any()
 
 
 def test_a8_torch_cluster_asks_again_where_its_search_stopped(monkeypatch):

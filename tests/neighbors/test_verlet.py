@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from eqpot.errors import ConfigError, NeighborError
+from eqpot.graph import collate
 from eqpot.neighbors import VerletList, build_graph, neighbor_list
 from eqpot.neighbors import verlet as verlet_module
 
@@ -71,7 +72,7 @@ def test_a7_systems_of_a_batch_move_at_their_own_pace():
     verlet = VerletList(CUTOFF)
     number = torch.from_numpy(np.repeat(np.arange(4), [len(atoms) for atoms in batch]))
     builds = []
-    for _ in range(STEPS // 4):
+    for _ in range(max(STEPS // 4, 300)):
         for atoms, size in zip(batch, sizes, strict=True):
             step(atoms, random, size)
         positions = torch.from_numpy(np.concatenate([atoms.positions for atoms in batch]))
@@ -96,7 +97,7 @@ def test_a7_systems_of_a_batch_move_at_their_own_pace():
     assert (ages[:, 1] == 0).sum() < 5
 
 
-@pytest.mark.parametrize("skin", [0.0, 0.3, 1.5, "auto"])
+@pytest.mark.parametrize("skin", [0.0, 0.3, 1.5, np.float32(0.25), np.int64(1), "auto"])
 def test_the_list_is_the_same_whatever_the_skin(skin):
     random = np.random.default_rng(2)
     atoms = silicon()
@@ -207,6 +208,60 @@ def test_the_callers_arrays_may_change_in_place():
     np.testing.assert_array_equal(edge_index, neighbor_list(Atoms(positions=positions.numpy(), cell=cells[0].numpy(), pbc=True), 5.0)[0])
 
 
+def test_a_callers_autograd_inference_mode_and_precision_do_not_matter():
+    atoms = silicon()
+    cells, pbc, batch = (
+        torch.from_numpy(atoms.cell.array)[None],
+        torch.ones((1, 3), dtype=torch.bool),
+        torch.zeros(len(atoms), dtype=torch.int64),
+    )
+    verlet = VerletList(5.0, 0.5)
+    with torch.inference_mode():
+        verlet.update(torch.from_numpy(atoms.positions), cells, pbc, batch)
+    atoms.positions += np.random.default_rng(0).normal(size=atoms.positions.shape)
+    atoms.positions = atoms.positions.astype(np.float32)
+    for dtype in (torch.float64, torch.float32):
+        positions = torch.tensor(atoms.positions, dtype=dtype, requires_grad=True)
+        edge_index, shifts = verlet.update(positions, cells.clone().requires_grad_(), pbc, batch)
+        np.testing.assert_array_equal(edge_index, neighbor_list(atoms, 5.0)[0])
+        np.testing.assert_array_equal(shifts, neighbor_list(atoms, 5.0)[1])
+    assert not verlet._reference.positions.requires_grad
+    assert verlet.n_builds == 2
+
+
+def test_a_small_molecule_is_counted_and_leaves_no_skin_behind():
+    verlet = VerletList(5.0, 0.5)
+    verlet.graph(silicon())
+    verlet.graph(Atoms("H2", [[0, 0, 0], [0, 0, 1]]))
+    assert (verlet.n_calls, verlet.n_builds, verlet.skin) == (2, 2, 0.0)
+
+
+def test_a_batch_of_nothing():
+    verlet = VerletList(5.0)
+    nothing = torch.zeros((0, 3), dtype=torch.float64)
+    for n_structures in (0, 2):
+        cells, pbc = torch.zeros((n_structures, 3, 3), dtype=torch.float64), torch.zeros((n_structures, 3), dtype=torch.bool)
+        edge_index, _ = verlet.update(nothing, cells, pbc, torch.zeros(0, dtype=torch.int64))
+        assert edge_index.shape == (2, 0)
+    assert verlet.skin in {0.0, np.inf}
+
+
+@pytest.mark.parametrize("builder", ["auto", "matscipy", "torch_cell_list"])
+def test_a24_structures_without_atoms_may_stand_in_a_batch(builder):
+    members = [Atoms(cell=[3, 3, 3], pbc=True), silicon(1), Atoms(), Atoms(cell=[3, 3, 3], pbc=True), silicon(2), Atoms()]
+    verlet = VerletList(CUTOFF, 0.3, builder)
+    random = np.random.default_rng(5)
+    for _ in range(4):
+        for atoms in members:
+            atoms.positions += random.normal(size=atoms.positions.shape) * (0.1 if len(atoms) > 8 else 0.01)
+        expected = [build_graph(atoms, CUTOFF) for atoms in members]
+        batch = collate(expected)
+        pbc = torch.from_numpy(np.stack([atoms.pbc for atoms in members]))
+        edge_index, shifts = verlet.update(batch.positions, batch.cells, pbc, batch.batch)
+        assert torch.equal(edge_index, batch.edge_index)
+        assert torch.equal(shifts, batch.shifts)
+
+
 def test_pickles_are_small_and_search_anew():
     verlet = VerletList(5.0, 0.7)
     verlet.graph(silicon(3))
@@ -219,6 +274,33 @@ def test_pickles_are_small_and_search_anew():
 def test_arguments_that_cannot_be_meant_are_refused(arguments):
     with pytest.raises(ConfigError, match="cutoff|skin"):
         VerletList(*arguments)
+
+
+@pytest.mark.parametrize(("distance", "skin", "scale", "move"), [(3.58, 0.55, 1.0, 0.3), (3.5, 0.45, 0.85, 0.0), (4.12, 1.1, 0.8, 0.15)])
+def test_a7_a_pair_just_beyond_the_skin_comes_in(distance, skin, scale, move):
+    """By motion, by a cell that shrinks along one direction, and by both."""
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, distance]], cell=[20, 20, 20], pbc=True)
+    verlet = VerletList(CUTOFF, skin)
+    assert verlet.graph(atoms).edge_index.shape[1] == 0
+    atoms.set_cell([20, 20, 20 * scale], scale_atoms=True)
+    atoms.positions[:, 2] += [move, -move]
+    assert_fresh(verlet, atoms)
+    assert verlet.graph(atoms).edge_index.shape[1] == 2
+
+
+def test_a7_the_same_atoms_with_other_boundaries_or_shared_out_otherwise_start_anew():
+    verlet = VerletList(CUTOFF, 0.5, "matscipy")
+    atoms = silicon(1)
+    for pbc in (True, False, (True, True, False), True):
+        atoms.pbc = pbc
+        assert_fresh(verlet, atoms)
+    parts = [Atoms("H2", [[0, 0, 0], [0, 0, 1]], cell=[9, 9, 9], pbc=True), Atoms("H4", np.eye(4, 3) * 2 + 0.5, cell=[9, 9, 9], pbc=True)]
+    batch = collate([build_graph(atoms, CUTOFF) for atoms in parts])
+    for number in (torch.tensor([0, 0, 1, 1, 1, 1]), torch.tensor([0, 0, 0, 0, 1, 1])):
+        edge_index, _ = verlet.update(batch.positions, batch.cells, torch.ones((2, 3), dtype=torch.bool), number)
+        fresh, _ = VerletList(CUTOFF, 0.0).update(batch.positions, batch.cells, torch.ones((2, 3), dtype=torch.bool), number)
+        assert torch.equal(edge_index, fresh)
+        assert torch.equal(number[edge_index[0]], number[edge_index[1]])
 
 
 def test_the_condition_is_sharp(monkeypatch):
