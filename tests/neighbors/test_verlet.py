@@ -313,3 +313,38 @@ def test_the_condition_is_sharp(monkeypatch):
     atoms.positions[:, 2] += [0.3, -0.3]
     assert verlet.graph(atoms).edge_index.shape[1] == 0
     assert neighbor_list(atoms, CUTOFF)[0].shape[1] == 2
+
+
+def as_batch(structures):
+    positions = torch.from_numpy(np.concatenate([atoms.positions for atoms in structures]))
+    cells = torch.from_numpy(np.stack([atoms.cell.array for atoms in structures]))
+    pbc = torch.from_numpy(np.stack([atoms.pbc for atoms in structures]))
+    return positions, cells, pbc, torch.from_numpy(np.repeat(np.arange(len(structures)), [len(atoms) for atoms in structures]))
+
+
+def test_a10_many_structures_at_the_same_place_are_not_a_crowd():
+    given = as_batch([silicon(1)] * 400)
+    edge_index, _ = VerletList(5.0, 0.0).update(*given)
+    assert edge_index.shape[1] == 400 * neighbor_list(silicon(1), 5.0)[0].shape[1]
+
+
+def test_a7_a_reference_stays_while_others_of_the_batch_are_searched():
+    slow, fast = silicon(2), silicon(1)
+    verlet = VerletList(5.0, 0.4)
+    random = np.random.default_rng(5)
+    for _ in range(40):
+        slow.set_cell(slow.cell.array * 0.998)
+        fast.positions = fast.positions[random.permutation(len(fast))]
+        edge_index, _ = verlet.update(*as_batch([slow, fast]))
+        expected = [neighbor_list(slow, 5.0)[0], neighbor_list(fast, 5.0)[0] + len(slow)]
+        np.testing.assert_array_equal(edge_index, np.concatenate(expected, axis=1))
+
+
+def test_boundaries_that_change_in_place_are_seen():
+    atoms = silicon(1)
+    positions, cells, pbc, batch = as_batch([atoms])
+    verlet = VerletList(5.0, 0.4)
+    verlet.update(positions, cells, pbc, batch)
+    pbc[0, 1] = False
+    atoms.pbc = (True, False, True)
+    np.testing.assert_array_equal(verlet.update(positions, cells, pbc, batch)[0], neighbor_list(atoms, 5.0)[0])
