@@ -14,12 +14,15 @@ def edge_vectors(
     The one place where positions, cells and shifts become edge vectors; scripted exports use it too.
     """
     source, target = edge_index[0], edge_index[1]
+    # Products of matrices would round differently for one structure and for a batch of them.
+    along = shifts.to(positions.dtype)
     if cells.shape[0] == 1:
         # The same without a cell for every edge.
-        offsets = torch.matmul(shifts.to(positions.dtype), cells[0])
+        vectors = cells[0]
+        offsets = along[:, 0:1] * vectors[0] + along[:, 1:2] * vectors[1] + along[:, 2:3] * vectors[2]
     else:
         edge_cells = cells.index_select(0, batch.index_select(0, target))
-        offsets = torch.bmm(shifts.to(positions.dtype).unsqueeze(1), edge_cells).squeeze(1)
+        offsets = along[:, 0:1] * edge_cells[:, 0] + along[:, 1:2] * edge_cells[:, 1] + along[:, 2:3] * edge_cells[:, 2]
     return positions.index_select(0, source) - positions.index_select(0, target) + offsets
 
 

@@ -46,10 +46,9 @@ class _Reference:
 class VerletList:
     """The pairs within a cutoff of structures in motion, searched anew only where that is needed.
 
-    What it returns is, to the last bit, what `neighbor_list` returns, whatever skin and history; in a batch up to rounding of
-    distances equal to the cutoff. Each structure of a batch has its own reference: with x' = x A + d, where A takes the reference's
-    periodic lattice vectors to the present ones and d is what remains after lattice translations, no pair within the cutoff is missed
-    as long as (cutoff + 2 max |d|) |A^-1| <= cutoff + skin.
+    What it returns is, to the last bit, what `neighbor_list` returns, whatever skin and history. Each structure of a batch has its own
+    reference: with x' = x A + d, where A takes the reference's periodic lattice vectors to the present ones and d is what
+    remains after lattice translations, no pair within the cutoff is missed as long as (cutoff + 2 max |d|) |A^-1| <= cutoff + skin.
 
     skin: in Å, or "auto": none as long as structures come unrelated, then what costs least at the speed that is observed.
     Attributes: `skin` in use (Å; infinity where all pairs of small open structures are kept), `n_calls`, `n_builds`.

@@ -348,3 +348,17 @@ def test_boundaries_that_change_in_place_are_seen():
     pbc[0, 1] = False
     atoms.pbc = (True, False, True)
     np.testing.assert_array_equal(verlet.update(positions, cells, pbc, batch)[0], neighbor_list(atoms, 5.0)[0])
+
+
+def test_a24_a_batch_draws_the_line_where_its_members_do():
+    """Cutoffs that are the length of an edge to the last bit: rounding must not depend on what else is in the batch."""
+    random = np.random.default_rng(6)
+    for _ in range(50):
+        cell = np.eye(3) * 2.3 + random.normal(scale=0.3, size=(3, 3))
+        atoms = Atoms("H3", random.uniform(0, 2.3, (3, 3)) @ cell, cell=cell, pbc=True)
+        (source, target), shifts = neighbor_list(atoms, 9.0)
+        chosen = int(np.argmax(abs(shifts).sum(axis=1)))
+        cutoff = float(np.linalg.norm(atoms.positions[source] + shifts @ cell - atoms.positions[target], axis=1)[chosen])
+        alone = neighbor_list(atoms, cutoff)[0]
+        both, _ = VerletList(cutoff, 0.0).update(*as_batch([atoms, silicon(1)]))
+        assert (both[1] < 3).sum() == alone.shape[1]
