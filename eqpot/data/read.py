@@ -71,8 +71,9 @@ def read_source(source: Source, cache: Path | None = None, problems: list[str] |
     stored = load_frames(kept, str(path), source.weight) if kept is not None else None
     if stored is None:
         contents = read_contents(path, source.keys)
-        _check_keys(path, contents)
+        _check_keys(path, contents, ("energy", "forces"))
         loaded = Loaded(_make_frames(contents, source, problems), _served(contents), _unused(contents))
+        _check_keys(path, contents, ("stress", "virial"))
         if kept is not None and not problems:
             save_frames(kept, loaded.frames, {"served": loaded.served, "unused": loaded.unused})
     else:
@@ -84,7 +85,7 @@ def read_source(source: Source, cache: Path | None = None, problems: list[str] |
     return loaded
 
 
-def _check_keys(path: Path, contents: Contents) -> None:
+def _check_keys(path: Path, contents: Contents, labels: Sequence[str]) -> None:
     """Raise DataError for a key that serves no frame: misspelt, missing, or moved elsewhere by the reader."""
     records = contents.records
     keys = contents.keys.named()
@@ -92,7 +93,7 @@ def _check_keys(path: Path, contents: Contents) -> None:
         raise DataError(f"{path}: no label is asked for; name at least one of energy_key and forces_key.")
     for label, key in keys.items():
         default_stress = label == "stress" and key == LabelKeys.stress
-        if default_stress or any(record.values.get(key) is not None for record in records):
+        if label not in labels or default_stress or any(record.values.get(key) is not None for record in records):
             continue
         there = ", ".join(sorted({name for record in records for name in record.values})) or "none"
         where = f"{path}, frame 0: no {label}" if label in ("energy", "forces") else f"{path}: no frame has a {label}"

@@ -130,5 +130,6 @@ def _check_residuals(frames: Sequence[Frame], residuals: np.ndarray, n_atoms: np
         n_large = int(np.count_nonzero(~(abs(residuals) <= LARGEST_RESIDUAL)))
         raise DataError(
             f"The reference energies leave {residuals[worst]:.1f} eV/atom in {frames[worst].origin} and more than "
-            f"{LARGEST_RESIDUAL:.0f} in {n_large} of {len(frames)} frames; give energies of isolated atoms of the same method, or correct the unit of the energies."
+            f"{LARGEST_RESIDUAL:.0f} in {n_large} of {len(frames)} frames; give energies of isolated atoms of the same method, or correct "
+            "the unit of the energies."
         )
