@@ -74,9 +74,9 @@ def examine_environment() -> tuple[dict[str, Any], list[Finding]]:
     compiler = os.environ.get("CC") or next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
     facts["C compiler"] = compiler or "none"
     facts["C++ compiler"] = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++") or "none"
-    facts["threads"] = (
-        f"torch {torch.get_num_threads()}, processors {os.cpu_count()}, OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')}"
-    )
+    facts["threads of torch"] = torch.get_num_threads()
+    facts["processors"] = os.cpu_count()
+    facts["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "not set")
     facts["GPU"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     facts["optional packages"] = ", ".join(f"{name} {_version(name)}" for name in _OPTIONAL)
     folder = cache_folder()

@@ -1,5 +1,6 @@
 """`eqpot doctor`: what is wrong with data, a model file or this machine, before it costs a day."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -117,7 +118,8 @@ def _report(title: str, findings: "list[Finding]", facts: dict[str, Any], json_f
     for finding in findings:
         text = Text(finding.message)
         if finding.frames:
-            text.append("\n" + "\n".join(finding.frames), style="dim")
+            # The file's name tells enough; the folder stays in the JSON.
+            text.append("\n" + re.sub(r"[^\s=]*/", "", "\n".join(finding.frames)), style="dim")
         table.add_row(Text(finding.level, style=_COLORS[finding.level]), finding.check, text)
     console.print(table)
     n_errors = sum(finding.level == "error" for finding in findings)

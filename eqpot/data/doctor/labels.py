@@ -1,6 +1,7 @@
 """Labels that are missing, zero, far from the rest, or off by a constant."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -15,7 +16,7 @@ _NET_FORCE = 1e-3
 _LARGE_FORCE = 30.0
 """eV/Å."""
 
-_OUTLYING = 10.0
+_OUTLYING = 20.0
 """Robust standard deviations (1.4826 times the median absolute deviation)."""
 
 
@@ -32,20 +33,11 @@ def check_missing(frames: Sequence[Frame]) -> list[Finding]:
 
 def check_forces(frames: Sequence[Frame]) -> list[Finding]:
     """Forces that are exactly zero beside others that are not, that do not sum to zero, or that are very large."""
-    findings = []
     labelled = [(frame, frame.forces) for frame in frames if frame.forces is not None and len(frame.atoms) > 1]
     if not labelled:
         return []
     norms = [np.linalg.norm(forces, axis=1) for _, forces in labelled]
-    zeros = [
-        (frame.origin, int((norm == 0).sum())) for (frame, _), norm in zip(labelled, norms, strict=True) if norm.any() and not norm.all()
-    ]
-    if zeros:
-        message = (
-            f"{sum(count for _, count in zeros)} atoms in {len(zeros)} frames have forces that are exactly zero, and other atoms have not: "
-            "constraints, or sites of high symmetry? Constrained atoms must have their true forces."
-        )
-        findings.append(Finding("warning", "constrained zeros", message, first(origin for origin, _ in zeros)))
+    findings = _zeros(labelled, norms)
     if not any(norm.any() for norm in norms):
         findings.append(Finding("error", "constrained zeros", "All forces are exactly zero; they are not labels."))
         return findings
@@ -63,6 +55,26 @@ def check_forces(frames: Sequence[Frame]) -> list[Finding]:
         order = strange[np.argsort(-largest[strange])]
         message = f"{len(strange)} frames have forces above {_LARGE_FORCE:.0f} eV/Å, up to {largest.max():.1f}: are these structures meant?"
         findings.append(Finding("warning", "outliers", message, first(labelled[i][0].origin for i in order)))
+    return findings
+
+
+def _zeros(labelled: Sequence[tuple[Frame, np.ndarray]], norms: Sequence[np.ndarray]) -> list[Finding]:
+    """Forces that are exactly zero beside others: sites of high symmetry, unless the rest does not sum to zero."""
+    cut: list[tuple[str, int]] = []
+    symmetric: list[tuple[str, int]] = []
+    for (frame, forces), norm in zip(labelled, norms, strict=True):
+        if norm.any() and not norm.all():
+            balanced = np.linalg.norm(forces.sum(axis=0)) < _NET_FORCE * len(forces)
+            (symmetric if balanced else cut).append((frame.origin, int((norm == 0).sum())))
+    findings = []
+    kinds: tuple[tuple[Literal["warning", "note"], list[tuple[str, int]], str], ...] = (
+        ("warning", cut, "and the rest does not sum to zero: constraints? Constrained atoms must have their true forces, or none"),
+        ("note", symmetric, "and all sum to zero: sites of high symmetry"),
+    )
+    for level, found, meaning in kinds:
+        if found:
+            message = f"{sum(count for _, count in found)} atoms in {len(found)} frames have forces that are exactly zero, {meaning}."
+            findings.append(Finding(level, "constrained zeros", message, first(o for o, _ in found)))
     return findings
 
 
@@ -92,8 +104,8 @@ def check_energies(frames: Sequence[Frame]) -> list[Finding]:
 
 def _far(frames: Sequence[Frame], residuals: np.ndarray) -> list[Finding]:
     deviations = residuals - np.median(residuals)
-    # Half of some sets are small strains of one crystal: a spread below 0.05 eV/atom makes nothing an outlier.
-    spread = max(1.4826 * float(np.median(abs(deviations))), 0.05)
+    # Half of some sets are small strains of one crystal: a spread below 0.02 eV/atom makes nothing an outlier.
+    spread = max(1.4826 * float(np.median(abs(deviations))), 0.02)
     order = np.argsort(-abs(deviations))
     findings = []
     huge = [i for i in order if abs(residuals[i]) > LARGEST_RESIDUAL]
