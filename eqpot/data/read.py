@@ -16,6 +16,7 @@ from eqpot.data.frames import Frame
 from eqpot.data.labels import Contents, LabelKeys, make_frame
 from eqpot.data.readers import read_contents
 from eqpot.data.readers.pymatgen_json import is_pymatgen, structure_from_json
+from eqpot.data.reference_energies import is_isolated_atom
 from eqpot.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -92,8 +93,10 @@ def _check_keys(path: Path, contents: Contents, labels: Sequence[str]) -> None:
     if not keys:
         raise DataError(f"{path}: no label is asked for; name at least one of energy_key and forces_key.")
     for label, key in keys.items():
-        default_stress = label == "stress" and key == LabelKeys.stress
-        if label not in labels or default_stress or any(record.values.get(key) is not None for record in records):
+        optional = label == "stress" and key == LabelKeys.stress
+        # The force on a lone atom is zero, and nobody writes it down.
+        optional |= label == "forces" and all(is_isolated_atom(record.atoms) for record in records)
+        if label not in labels or optional or any(record.values.get(key) is not None for record in records):
             continue
         there = ", ".join(sorted({name for record in records for name in record.values})) or "none"
         where = f"{path}, frame 0: no {label}" if label in ("energy", "forces") else f"{path}: no frame has a {label}"

@@ -115,7 +115,8 @@ def _far(frames: Sequence[Frame], residuals: np.ndarray) -> list[Finding]:
         )
         findings.append(Finding("error", "offset energies", message, first(frames[i].origin for i in huge)))
     far = [i for i in order if abs(deviations[i]) > _OUTLYING * spread and i not in huge]
-    if far:
+    # More than a few are no outliers but a set of many kinds.
+    if 0 < len(far) <= max(1, len(frames) // 20):
         message = (
             f"The energies of {len(far)} frames are more than {_OUTLYING:.0f} robust deviations from the rest, up to "
             f"{deviations[far[0]]:+.2f} eV/atom after reference energies."

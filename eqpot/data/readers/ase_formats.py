@@ -19,6 +19,10 @@ _logger = logging.getLogger(__name__)
 _TEXT = {".xyz": "extxyz", ".extxyz": "extxyz"}
 
 
+class _Named(io.StringIO):
+    name: str
+
+
 def read_ase(path: Path, keys: LabelKeys) -> Contents:
     """Return the frames of a file in any format that ASE knows by its name or its beginning."""
     format_name = _TEXT.get(Path(path.name.removesuffix(".gz")).suffix)
@@ -53,8 +57,10 @@ def read_vasp(path: Path, keys: LabelKeys) -> Contents:
     is_xml = ".xml" in name
     try:
         text = (gzip.decompress(path.read_bytes()) if name.endswith(".gz") else path.read_bytes()).decode("utf-8", errors="replace")
-        # A handle, as the name of a compressed file does not give its format away.
-        structures = ase.io.read(io.StringIO(text), index=":", format="vasp-xml" if is_xml else "vasp-out")
+        # ASE looks for constraints in the folder of the file; there are none where this one is.
+        handle = _Named(text)
+        handle.name = str(path / "OUTCAR")
+        structures = ase.io.read(handle, index=":", format="vasp-xml" if is_xml else "vasp-out")
     except Exception as error:
         raise _unreadable(path, error) from error
     if not text.rstrip().endswith("</modeling>") if is_xml else "Total CPU time used" not in text:
