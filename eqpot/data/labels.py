@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from eqpot.data.frames import Frame
 from eqpot.elements import MAX_ATOMIC_NUMBER
-from eqpot.errors import DataError
+from eqpot.errors import DataError, short
 from eqpot.units import GIGAPASCAL, KCAL_PER_MOL
 
 _ENERGIES = {
@@ -113,7 +113,7 @@ def make_frame(record: Record, keys: LabelKeys, origin: str, weight: float) -> F
             _check_volume(bare, origin)
             stress = _full(labels["virial"]) * (-sizes.factor("energy") / bare.get_volume())
     except (TypeError, ValueError) as error:
-        raise DataError(f"{origin}: a label is not a number or has the wrong shape ({error}).") from error
+        raise DataError(f"{origin}: a label is not a number or has the wrong shape ({short(error)}).") from error
     return _checked(Frame(bare, energy, forces, stress, origin, weight))
 
 

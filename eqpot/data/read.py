@@ -17,7 +17,7 @@ from eqpot.data.labels import Contents, LabelKeys, make_frame
 from eqpot.data.readers import read_contents
 from eqpot.data.readers.pymatgen_json import is_pymatgen, structure_from_json
 from eqpot.data.reference_energies import is_isolated_atom
-from eqpot.errors import DataError
+from eqpot.errors import DataError, short
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def read_structure(path: str | Path) -> Atoms:
             atoms = cast(Atoms, ase.io.read(path, index=-1, do_not_split_by_at_sign=True))
     except Exception as error:
         raise DataError(
-            f"{path} cannot be read as a structure ({type(error).__name__}: {error}); check the file and its format."
+            f"{path} cannot be read as a structure ({type(error).__name__}: {short(error)}); check the file and its format."
         ) from error
     if len(atoms) == 0:
         raise DataError(f"{path} holds a structure without atoms.")

@@ -12,7 +12,7 @@ import ase.io
 from ase import Atoms
 
 from eqpot.data.labels import Contents, LabelKeys, Record
-from eqpot.errors import DataError
+from eqpot.errors import DataError, short
 
 _logger = logging.getLogger(__name__)
 
@@ -79,5 +79,4 @@ def _record(atoms: Atoms, extra: dict[str, Any] | None = None) -> Record:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    told = " ".join(str(error).split())
-    return DataError(f"{path} cannot be read by ASE ({type(error).__name__}: {told[:200]}); check the file and its format.")
+    return DataError(f"{path} cannot be read by ASE ({type(error).__name__}: {short(error)}); check the file and its format.")

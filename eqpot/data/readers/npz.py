@@ -7,7 +7,7 @@ import numpy as np
 from ase import Atoms
 
 from eqpot.data.labels import Contents, LabelKeys, Record, Units
-from eqpot.errors import DataError
+from eqpot.errors import DataError, short
 
 _NAMES = (
     {"numbers": "nuclear_charges", "positions": "coords", "energy": "energies", "forces": "forces"},
@@ -22,7 +22,7 @@ def read_npz(path: Path, keys: LabelKeys) -> Contents:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)
     except Exception as error:
-        raise DataError(f"{path} cannot be read as npz ({_line(error)}); fetch the file again.") from error
+        raise DataError(f"{path} cannot be read as npz ({short(error)}); fetch the file again.") from error
     names = next((names for names in _NAMES if set(names.values()) <= set(arrays)), None)
     if names is None:
         raise DataError(f"{path} holds the arrays {', '.join(arrays)}; expected those of rMD17: {', '.join(_NAMES[0].values())}.")
@@ -49,7 +49,3 @@ def read_npz(path: Path, keys: LabelKeys) -> Contents:
     ]
     units = keys.units or Units(energy="kcal/mol", forces="kcal/mol/Å")
     return Contents(records, replace(keys, energy=names["energy"], forces=names["forces"], stress=None, virial=None, units=units))
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

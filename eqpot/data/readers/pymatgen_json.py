@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from eqpot.data.labels import Contents, LabelKeys, Record, Units
-from eqpot.errors import DataError
+from eqpot.errors import DataError, short
 
 
 def is_pymatgen(path: Path) -> bool:
@@ -29,7 +29,7 @@ def read_pymatgen(path: Path, keys: LabelKeys) -> Contents:
         entries = values if isinstance(values, list) else [values]
         records = [_record(entry) for entry in entries]
     except Exception as error:
-        raise DataError(f"{path} cannot be read as pymatgen structures ({type(error).__name__}: {str(error)[:200]}); check it.") from error
+        raise DataError(f"{path} cannot be read as pymatgen structures ({type(error).__name__}: {short(error)}); check it.") from error
     if keys.units is None and any("outputs" in entry for entry in entries):
         keys = replace(keys, units=Units(stress="-kbar"))
     return Contents(records, keys)
