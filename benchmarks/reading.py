@@ -1,4 +1,4 @@
-"""How long data take at the first and at the second start of a fit, and in the doctor: python benchmarks/data.py [--frames N]."""
+"""How long data take at the first and at the second start of a fit, and in the doctor: python benchmarks/reading.py [--frames N]."""
 
 import argparse
 import logging
