@@ -138,7 +138,7 @@ def test_keys_of_the_section_serve_every_file(tmp_path):
             "{train: [{path: a.xyz, enrgy_key: E}]}",
             "'data.train.0.enrgy_key' is unknown; the nearest known key is 'data.train.0.energy_key'",
         ),
-        ("{train: a.xyz, valid: [{path: b, wieght: 2}]}", "the nearest known key is 'data.valid.0.weight'"),
+        ("{train: a.xyz, valid: [{path: b, weights: 2}]}", "the nearest known key is 'data.valid.0.weight'"),
         ("{train: a.xyz, units: {energy: hartree}}", "the unit 'hartree' is unknown; use eV, meV"),
         ("{train: a.xyz, units: {forces: eV}}", "the unit 'eV' is unknown; use an energy over a length"),
         ("{train: [{path: a.xyz, weight: 0}]}", "data.train.0.weight: Input should be greater than 0"),
