@@ -82,10 +82,20 @@ def explain(model: type[BaseModel], error: ValidationError) -> str:
 def _suggestion(model: type[BaseModel], location: list[str]) -> str:
     prefix = ""
     for part in location[:-1]:
-        annotation = model.model_fields[part].annotation
-        nested = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if part.isdigit():
+            # The place in a list, whose members the annotation names.
+            prefix += f"{part}."
+            continue
+        nested = _models(model.model_fields[part].annotation)
         if not nested:
             return ""
         model, prefix = nested[0], f"{prefix}{part}."
     nearest = difflib.get_close_matches(location[-1], model.model_fields, n=1, cutoff=0.0)
     return f"; the nearest known key is {prefix + nearest[0]!r}" if nearest else ""
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Return the models that an annotation such as list[Model] | None names."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models(argument)]

@@ -27,3 +27,8 @@ class NeighborError(EqpotError):
 
 class SimulationError(EqpotError):
     """A simulation cannot start or cannot go on."""
+
+
+def short(error: Exception) -> str:
+    """Return another package's message as part of a sentence: one line, of bounded length."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,18 +1,24 @@
 """From files of DFT data to batches of labelled graphs."""
 
-from eqpot.data.batches import LabelledGraph, collate_labelled, label_graphs
+from eqpot.data.batches import LabelledGraph, batches_by_size, collate_labelled, label_graphs
 from eqpot.data.frames import Frame, elements_of
-from eqpot.data.read import LabelKeys, file_hash, read_frames
-from eqpot.data.reference_energies import fit_reference_energies
+from eqpot.data.labels import LabelKeys, Units
+from eqpot.data.read import Source, file_hash, read_frames
+from eqpot.data.reference_energies import fit_reference_energies, fit_scale, is_isolated_atom
 
 __all__ = [
     "Frame",
     "LabelKeys",
     "LabelledGraph",
+    "Source",
+    "Units",
+    "batches_by_size",
     "collate_labelled",
     "elements_of",
     "file_hash",
     "fit_reference_energies",
+    "fit_scale",
+    "is_isolated_atom",
     "label_graphs",
     "read_frames",
 ]

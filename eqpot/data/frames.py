@@ -9,17 +9,18 @@ from ase import Atoms
 
 @dataclass(frozen=True)
 class Frame:
-    """One structure with its DFT labels.
+    """One structure with its DFT labels; each label may be missing, which is None.
 
-    energy in eV; forces [n_atoms, 3] in eV/Å; stress [3, 3] in eV/Å^3, tension positive, or None where not labelled.
-    origin names file and index, for messages.
+    energy in eV; forces [n_atoms, 3] in eV/Å; stress [3, 3] in eV/Å^3, tension positive.
+    origin names file and index, for messages; weight is that of the frame's source in the loss.
     """
 
     atoms: Atoms
-    energy: float
-    forces: np.ndarray
+    energy: float | None
+    forces: np.ndarray | None
     stress: np.ndarray | None
     origin: str
+    weight: float = 1.0
 
 
 def elements_of(frames: Sequence[Frame]) -> list[int]:

@@ -3,57 +3,148 @@
 import hashlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import ase.io
-import numpy as np
 from ase import Atoms
-from ase.stress import voigt_6_to_full_3x3_stress
 
+from eqpot.data.cache import VERSION, load_frames, save_frames
 from eqpot.data.frames import Frame
-from eqpot.elements import MAX_ATOMIC_NUMBER
-from eqpot.errors import DataError
-from eqpot.units import KCAL_PER_MOL
+from eqpot.data.labels import Contents, LabelKeys, make_frame
+from eqpot.data.readers import read_contents
+from eqpot.data.readers.pymatgen_json import is_pymatgen, structure_from_json
+from eqpot.data.reference_energies import is_isolated_atom
+from eqpot.errors import DataError, short
 
 logger = logging.getLogger(__name__)
 
-_NPZ_KEYS = (
-    {"numbers": "nuclear_charges", "positions": "coords", "energy": "energies", "forces": "forces"},
-    {"numbers": "z", "positions": "R", "energy": "E", "forces": "F"},
-)
-"""Array names of rMD17 and of MD17; both are in kcal/mol and Å."""
+
+@dataclass(frozen=True)
+class Source:
+    """A data file, the weight of its frames in the loss, and the names and units of its labels."""
+
+    path: Path
+    weight: float = 1.0
+    keys: LabelKeys = field(default_factory=LabelKeys)
 
 
 @dataclass(frozen=True)
-class LabelKeys:
-    """Names under which energy, forces and stress are stored in a file that ASE reads."""
+class Loaded:
+    """The frames of a source, which keys served how many of them, and keys that look like labels and were not asked for."""
 
-    energy: str = "energy"
-    forces: str = "forces"
-    stress: str = "stress"
+    frames: list[Frame]
+    served: str
+    unused: list[str]
 
 
-def read_frames(paths: Sequence[str | Path] | str | Path, keys: LabelKeys | None = None) -> list[Frame]:
-    """Read labelled frames from rMD17 or MD17 npz (kcal/mol, converted to eV) or any file that ASE reads, such as extxyz.
+def read_frames(
+    sources: Sequence[str | Path | Source] | str | Path | Source, keys: LabelKeys | None = None, cache: Path | None = None
+) -> list[Frame]:
+    """Read labelled frames from files, in eV and Å.
 
-    `keys` name the labels in files that ASE reads; those of npz files are known. Every frame needs an energy and forces; the
-    stress may be missing. The log says which key served for each label.
+    rMD17 and MD17 npz; vasprun.xml and OUTCAR; ASE databases; JSON of pymatgen structures (mlearn and maml too); extxyz and all else that
+    ASE reads; .gz of these. `keys` name the labels of the files given by path alone. The log says which key served how many frames.
+    cache: a folder where the frames are kept, so that a file is parsed once for its content and keys.
 
-    Raises DataError, naming file and frame, for an unreadable or empty file, a missing label (with the keys that are there),
-    labels that are not finite or have the wrong shape.
+    A label that is missing in some frames of a file is None there. Raises DataError, naming file and frame, for an unreadable or empty
+    file, a key that serves no frame of a file (with the keys that are there; `stress` alone may be absent), a frame without energy and
+    forces, and labels that are not finite or have the wrong shape.
     """
-    if isinstance(paths, str | Path):
-        paths = [paths]
-    frames: list[Frame] = []
-    for path in map(Path, paths):
-        if not path.is_file():
-            raise DataError(f"There is no data file {path}; check the path.")
-        frames += _read_npz(path) if path.suffix == ".npz" else _read_ase(path, keys or LabelKeys())
+    return [frame for source in as_sources(sources, keys) for frame in read_source(source, cache).frames]
+
+
+def as_sources(sources: Sequence[str | Path | Source] | str | Path | Source, keys: LabelKeys | None = None) -> list[Source]:
+    """Return paths as sources with these keys."""
+    if isinstance(sources, str | Path | Source):
+        sources = [sources]
+    return [source if isinstance(source, Source) else Source(Path(source), keys=keys or LabelKeys()) for source in sources]
+
+
+def read_source(source: Source, cache: Path | None = None, problems: list[str] | None = None) -> Loaded:
+    """Read one source as `read_frames` does; errors of single frames go into `problems` where a list is given."""
+    path = source.path
+    if not path.is_file():
+        raise DataError(f"There is no data file {path}; check the path.")
+    kept = None if cache is None else cache / f"frames-{_digest(source)}.safetensors"
+    stored = load_frames(kept, str(path), source.weight) if kept is not None else None
+    if stored is None:
+        contents = read_contents(path, source.keys)
+        _check_keys(path, contents, ("energy", "forces"))
+        loaded = Loaded(_make_frames(contents, source, problems), _served(contents), _unused(contents))
+        _check_keys(path, contents, ("stress", "virial"))
+        if kept is not None and not problems:
+            save_frames(kept, loaded.frames, {"served": loaded.served, "unused": loaded.unused})
+    else:
+        frames, notes = stored
+        loaded = Loaded(frames, notes["served"], notes["unused"])
+    logger.info("%s: %d frames, %s", path, len(loaded.frames), loaded.served)
+    if any(0 < sum(getattr(frame, name) is None for frame in loaded.frames) < len(loaded.frames) for name in ("energy", "forces")):
+        logger.warning("%s: some frames lack an energy or forces; what they lack is left out of the loss", path)
+    return loaded
+
+
+def _check_keys(path: Path, contents: Contents, labels: Sequence[str]) -> None:
+    """Raise DataError for a key that serves no frame: misspelt, missing, or moved elsewhere by the reader."""
+    records = contents.records
+    keys = contents.keys.named()
+    if not keys:
+        raise DataError(f"{path}: no label is asked for; name at least one of energy_key and forces_key.")
+    for label, key in keys.items():
+        optional = label == "stress" and key == LabelKeys.stress
+        # The force on a lone atom is zero, and nobody writes it down.
+        optional |= label == "forces" and all(is_isolated_atom(record.atoms) for record in records)
+        if label not in labels or optional or any(record.values.get(key) is not None for record in records):
+            continue
+        there = ", ".join(sorted({name for record in records for name in record.values})) or "none"
+        where = f"{path}, frame 0: no {label}" if label in ("energy", "forces") else f"{path}: no frame has a {label}"
+        raise DataError(f"{where} under the key {key!r}; the keys there are: {there}. Name the right one ({label}_key).")
+
+
+def _make_frames(contents: Contents, source: Source, problems: list[str] | None) -> list[Frame]:
+    frames = []
+    for index, record in enumerate(contents.records):
+        origin = f"{source.path}, frame {index}"
+        try:
+            frame = make_frame(record, contents.keys, origin, source.weight)
+        except DataError as error:
+            if problems is None:
+                raise
+            problems.append(str(error))
+        else:
+            frames.append(frame)
     return frames
+
+
+def _served(contents: Contents) -> str:
+    """Return which key served for which label, and how many frames."""
+    n_frames, parts = len(contents.records), []
+    keys = contents.keys.named()
+    for label, key in keys.items():
+        count = sum(record.values.get(key) is not None for record in contents.records)
+        parts.append(f"{label} from {key!r}" + ("" if count == n_frames else f" in {count} of them") if count else f"no {label}")
+    parts += [
+        f"no {label}" for label in ("energy", "forces", "stress") if label not in keys and not (label == "stress" and "virial" in keys)
+    ]
+    units = contents.keys.units
+    converted = units.model_dump(exclude_defaults=True) if units else {}
+    return ", ".join(parts) + "".join(f", {quantity} in {unit} converted" for quantity, unit in converted.items())
+
+
+def _unused(contents: Contents) -> list[str]:
+    """Return keys that look like labels and were not asked for."""
+    words = ("energy", "forces", "stress", "virial")
+    there = {name for record in contents.records for name in record.values if any(word in name.lower() for word in words)}
+    # ASE lists the free energy beside every energy; the doctor compares the two.
+    return sorted(there - set(contents.keys.named().values()))
+
+
+def _digest(source: Source) -> str:
+    keys = source.keys
+    named = json.dumps([VERSION, keys.named(), keys.units.model_dump() if keys.units else None, source.path.name.lower()])
+    return hashlib.sha256(named.encode() + source.path.read_bytes()).hexdigest()[:32]
 
 
 def read_structure(path: str | Path) -> Atoms:
@@ -61,39 +152,21 @@ def read_structure(path: str | Path) -> Atoms:
 
     Anything ASE reads, and the JSON of a pymatgen Structure or Molecule, the form in which the Materials Project gives them.
     """
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
         raise DataError(f"There is no structure file {path}; check the path.")
     try:
-        atoms = (
-            _read_pymatgen(Path(path))
-            if _is_pymatgen(Path(path))
-            else cast(Atoms, ase.io.read(path, index=-1, do_not_split_by_at_sign=True))
-        )
+        if path.suffix == ".json" and is_pymatgen(path):
+            atoms = structure_from_json(path)
+        else:
+            atoms = cast(Atoms, ase.io.read(path, index=-1, do_not_split_by_at_sign=True))
     except Exception as error:
         raise DataError(
-            f"{path} cannot be read as a structure ({type(error).__name__}: {error}); check the file and its format."
+            f"{path} cannot be read as a structure ({type(error).__name__}: {short(error)}); check the file and its format."
         ) from error
     if len(atoms) == 0:
         raise DataError(f"{path} holds a structure without atoms.")
     return atoms
-
-
-def _is_pymatgen(path: Path) -> bool:
-    return path.suffix == ".json" and "@class" in path.read_text(encoding="utf-8", errors="replace")
-
-
-def _read_pymatgen(path: Path) -> Atoms:
-    # pymatgen takes a second to import, and few files need it.
-    from pymatgen.core.structure import Molecule, Structure
-    from pymatgen.io.ase import AseAtomsAdaptor
-
-    values = json.loads(path.read_text(encoding="utf-8"))
-    # The classes are named here: the file must not choose what is imported.
-    kinds: dict[str, type[Structure] | type[Molecule]] = {"Structure": Structure, "Molecule": Molecule}
-    if values.get("@class") not in kinds:
-        raise DataError(f"it holds a {values.get('@class')}, not a Structure or Molecule")
-    atoms = AseAtomsAdaptor.get_atoms(kinds[values["@class"]].from_dict(values))
-    return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
 
 
 def file_hash(paths: Sequence[str | Path]) -> str:
@@ -102,111 +175,3 @@ def file_hash(paths: Sequence[str | Path]) -> str:
     for path in paths:
         digest.update(Path(path).read_bytes())
     return digest.hexdigest()
-
-
-def _read_npz(path: Path) -> list[Frame]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = dict(stored)
-    except Exception as error:
-        raise DataError(f"{path} cannot be read as npz ({error}); fetch the file again.") from error
-    names = next((names for names in _NPZ_KEYS if set(names.values()) <= set(arrays)), None)
-    if names is None:
-        raise DataError(f"{path} holds the arrays {', '.join(arrays)}; expected those of rMD17: {', '.join(_NPZ_KEYS[0].values())}.")
-    for name, expected in (("e_unit", "kcal/mol"), ("r_unit", "ang")):
-        if name in arrays and expected not in str(arrays[name]).lower():
-            raise DataError(f"{path} states {name} {arrays[name]}; npz files are read in kcal/mol and Å. Convert it to extxyz in eV and Å.")
-    numbers, positions, energies, forces = (arrays[names[key]] for key in ("numbers", "positions", "energy", "forces"))
-    if any(array.dtype.kind not in "iuf" for array in (numbers, positions, energies, forces)):
-        raise DataError(f"{path} holds an array that is not of real numbers; expected numbers, positions, energies and forces.")
-    if positions.ndim != 3 or forces.shape != positions.shape or positions.shape[1:] != (numbers.size, 3) or len(positions) == 0:
-        raise DataError(
-            f"{path} has positions {positions.shape} and forces {forces.shape} for {numbers.size} atoms; expected [n_frames, n_atoms, 3]."
-        )
-    energies = np.asarray(energies, dtype=float).reshape(-1)
-    if len(energies) != len(positions):
-        raise DataError(f"{path} has {len(energies)} energies for {len(positions)} frames.")
-    frames = []
-    for index in range(len(positions)):
-        atoms = Atoms(numbers.reshape(-1).astype(int), positions[index])
-        energy, force = float(energies[index]) * KCAL_PER_MOL, forces[index] * KCAL_PER_MOL
-        frames.append(_checked(Frame(atoms, energy, force, None, f"{path}, frame {index}")))
-    logger.info("%s: %d frames, %s and %s in kcal/mol converted to eV, no stress", path, len(frames), names["energy"], names["forces"])
-    return frames
-
-
-def _read_ase(path: Path, keys: LabelKeys) -> list[Frame]:
-    try:
-        structures = ase.io.read(path, index=":", do_not_split_by_at_sign=True)
-    except Exception as error:
-        raise DataError(f"{path} cannot be read by ASE ({type(error).__name__}: {error}); check the file and its format.") from error
-    if not structures:
-        raise DataError(f"{path} holds no frames.")
-    frames, served = [], Counter[str]()
-    for index, atoms in enumerate(structures):
-        origin = f"{path}, frame {index}"
-        energy, forces = _label(atoms, keys.energy), _label(atoms, keys.forces)
-        for name, key, value in (("energy", keys.energy, energy), ("forces", keys.forces, forces)):
-            if value is None:
-                there = ", ".join(sorted(_available(atoms))) or "none"
-                raise DataError(f"{origin}: no {name} under the key {key!r}; the keys there are: {there}. Name the right one ({name}_key).")
-        stress = _label(atoms, keys.stress)
-        served.update(["frames", *(["stress"] if stress is not None else [])])
-        frames.append(_checked(_frame(atoms, energy, forces, stress, origin)))
-    if keys.stress != LabelKeys.stress and not served["stress"]:
-        raise DataError(f"{path}: no frame has a stress under the key {keys.stress!r}; name the right one (stress_key).")
-    logger.info(
-        "%s: %d frames, energy from %r, forces from %r, stress from %r in %d of them",
-        path, served["frames"], keys.energy, keys.forces, keys.stress, served["stress"],
-    )  # fmt: skip
-    return frames
-
-
-def _available(atoms: Atoms) -> set[str]:
-    results = atoms.calc.results if atoms.calc is not None else {}
-    return {*results, *atoms.info, *(key for key in atoms.arrays if key not in ("numbers", "positions"))}
-
-
-def _label(atoms: Atoms, key: str) -> Any:
-    """Return the label under `key`: ASE moves the names it knows from info and arrays into the calculator."""
-    # The calculator's own dictionary has no constraints applied: constrained atoms keep their DFT forces.
-    for mapping in (atoms.calc.results if atoms.calc is not None else {}, atoms.info, atoms.arrays):
-        if key in mapping:
-            return mapping[key]
-    return None
-
-
-def _frame(atoms: Atoms, energy: Any, forces: Any, stress: Any, origin: str) -> Frame:
-    try:
-        bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        return Frame(bare, float(energy), np.asarray(forces, dtype=float), None if stress is None else _full_stress(stress), origin)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{origin}: a label is not a number or has the wrong shape ({error}).") from error
-
-
-def _full_stress(stress: Any) -> np.ndarray:
-    values = np.asarray(stress, dtype=float)
-    if values.shape == (6,):
-        return np.asarray(voigt_6_to_full_3x3_stress(values))
-    return values.reshape(3, 3)
-
-
-def _checked(frame: Frame) -> Frame:
-    numbers = frame.atoms.numbers
-    if len(numbers) == 0:
-        raise DataError(f"{frame.origin}: the frame has no atoms; remove it.")
-    unknown = numbers[(numbers < 1) | (numbers > MAX_ATOMIC_NUMBER)]
-    if len(unknown):
-        raise DataError(f"{frame.origin}: there is no element with atomic number {unknown[0]}.")
-    if frame.forces.shape != (len(numbers), 3):
-        raise DataError(f"{frame.origin}: the forces have shape {frame.forces.shape} for {len(numbers)} atoms; expected [n_atoms, 3].")
-    for name in ("energy", "forces", "stress"):
-        value = getattr(frame, name)
-        if value is not None and not np.isfinite(value).all():
-            raise DataError(f"{frame.origin}: the label {name} is not finite; remove the frame or correct it.")
-    if frame.stress is not None:
-        if frame.atoms.cell.rank < 3:
-            raise DataError(f"{frame.origin}: there is a stress, and the cell has no volume; remove the stress or add the cell.")
-        if abs(frame.stress - frame.stress.T).max() > 1e-3 * abs(frame.stress).max():
-            raise DataError(f"{frame.origin}: the stress is not symmetric; correct it (Voigt order is xx yy zz yz xz xy).")
-    return frame

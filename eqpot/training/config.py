@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from eqpot.data.labels import Units
+from eqpot.data.sources import SourceConfig, fill_sources
 from eqpot.network.config import NetworkConfig
 
 
@@ -15,24 +17,28 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Where the labelled frames are and how they are split."""
 
-    train: list[Path] = Field(min_length=1, description="Data files: extxyz or anything ASE reads, rMD17 npz.")
-    valid: list[Path] | None = Field(None, description="Validation files; by default frames are taken from `train`.")
+    train: list[SourceConfig] = Field(min_length=1, description="Data files: paths, or mappings with path, weight and keys of their own.")
+    valid: list[SourceConfig] | None = Field(None, description="Validation files; by default frames are taken from `train`.")
     n_train: int | None = Field(None, ge=1, description="Training frames; by default all that are left.")
     n_valid: int | None = Field(None, ge=1, description="Validation frames; by default 5 % of `train`, or all of `valid`.")
     split: Literal["random", "ordered"] = Field(
         "random", description="Take frames at random, or the first for training and the next for validation."
     )
-    energy_key: str = Field("energy", description="Name of the energy in the files.")
-    forces_key: str = Field("forces", description="Name of the forces in the files.")
-    stress_key: str = Field("stress", description="Name of the stress in the files, eV/Å^3; frames may lack it.")
-    reference_energies: Literal["least_squares", "mean"] | dict[str, float] = Field(
-        "least_squares", description="Per-element energies, eV: fitted, the mean per atom, or given by symbol."
+    energy_key: str | None = Field("energy", description="Name of the energy in the files; null if there is none.")
+    forces_key: str | None = Field("forces", description="Name of the forces in the files; null if there are none.")
+    stress_key: str | None = Field("stress", description="Name of the stress in the files; frames may lack it.")
+    virial_key: str | None = Field(None, description="Name of the virial, -V stress, to be used instead of a stress.")
+    units: Units | None = Field(None, description="Units of the files; by default eV and Å, kcal/mol in npz files.")
+    reference_energies: Literal["least_squares", "mean", "isolated_atoms", "zero"] | dict[str, float] = Field(
+        "least_squares",
+        description="Per-element energies, eV: fitted, the mean per atom, of isolated atoms in `train`, or given by symbol.",
     )
+    cache: Path | None = Field(None, description="Folder where parsed frames and neighbour lists are kept for the next start.")
 
-    @field_validator("train", "valid", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _one_file(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str | Path) else value
+    def _fill_sources(cls, values: Any) -> Any:
+        return fill_sources(values)
 
 
 class OptimizationConfig(_Section):

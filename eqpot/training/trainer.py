@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import yaml
 
-from eqpot.data import Frame, LabelKeys, elements_of, file_hash, fit_reference_energies, label_graphs, read_frames
+from eqpot.data import Frame, elements_of, file_hash, fit_reference_energies, fit_scale, is_isolated_atom, label_graphs, read_frames
 from eqpot.errors import ConfigError, DataError, EqpotError
 from eqpot.files import write_atomically
 from eqpot.model_file import save_potential
@@ -35,13 +35,16 @@ Report = Callable[[dict[str, Any]], None]
 def read_split(config: TrainConfig) -> tuple[list[Frame], list[Frame]]:
     """Return training and validation frames as the configuration says; DataError when there are too few."""
     data = config.data
-    keys = LabelKeys(data.energy_key, data.forces_key, data.stress_key)
-    frames = read_frames(data.train, keys)
+    frames = read_frames([entry.source() for entry in data.train], cache=data.cache)
+    # Isolated atoms define the references: they are trained on, whatever the split, and not counted.
+    apart = data.reference_energies == "isolated_atoms"
+    isolated = [frame for frame in frames if apart and is_isolated_atom(frame.atoms)]
+    frames = [frame for frame in frames if not (apart and is_isolated_atom(frame.atoms))]
     order = np.arange(len(frames))
     if data.split == "random":
         order = np.random.default_rng(config.seed).permutation(order)
     if data.valid is not None:
-        valid = read_frames(data.valid, keys)
+        valid = read_frames([entry.source() for entry in data.valid], cache=data.cache)
         if data.n_valid is not None and data.n_valid > len(valid):
             raise DataError(f"{data.n_valid} validation frames are asked for, and the files hold {len(valid)}; lower n_valid.")
         valid = valid[: data.n_valid]
@@ -55,7 +58,7 @@ def read_split(config: TrainConfig) -> tuple[list[Frame], list[Frame]]:
         )
     if data.valid is None:
         valid = [frames[i] for i in order[n_train : n_train + n_valid]]
-    train = [frames[i] for i in order[:n_train]]
+    train = [*(frames[i] for i in order[:n_train]), *isolated]
     unknown = set(elements_of(valid)) - set(elements_of(train))
     if unknown:
         raise DataError(
@@ -68,9 +71,7 @@ def new_potential(config: TrainConfig, frames: Sequence[Frame], average_neighbor
     """Return a potential with fresh weights, and reference energies and scale fitted to the frames."""
     elements = elements_of(frames)
     references = fit_reference_energies(frames, config.data.reference_energies)
-    scale = math.sqrt(np.mean(np.concatenate([frame.forces.ravel() for frame in frames]) ** 2))
-    if scale == 0:
-        raise DataError("All training forces are zero, so they set no scale; check the labels (constraints set to zero?).")
+    scale = fit_scale(frames)
     torch.manual_seed(config.seed)
     network = build_network(config.network, len(elements), average_neighbors)
     return Potential(network, elements, torch.from_numpy(references), scale).to(config.device, DTYPES[config.dtype])
@@ -98,8 +99,8 @@ class Trainer:
         check_device(config.device)
         torch.set_num_threads(config.training.threads)
         train, valid = read_split(config)
-        train_graphs = label_graphs(train, config.network.cutoff)
-        self.valid = label_graphs(valid, config.network.cutoff)
+        train_graphs = label_graphs(train, config.network.cutoff, config.data.cache)
+        self.valid = label_graphs(valid, config.network.cutoff, config.data.cache)
         n_edges = sum(item.graph.edge_index.shape[1] for item in train_graphs)
         if n_edges == 0:
             raise DataError(
@@ -109,7 +110,7 @@ class Trainer:
         self.samples = [make_sample(item, self.potential) for item in train_graphs]
         self.with_stress = any(frame.stress is not None for frame in train)
         self.data_description = {
-            "data_sha256": file_hash([*config.data.train, *(config.data.valid or [])]),
+            "data_sha256": file_hash([entry.path for entry in (*config.data.train, *(config.data.valid or []))]),
             "training_frames": len(train),
             "validation_frames": len(valid),
         }

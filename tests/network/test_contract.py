@@ -192,7 +192,11 @@ def test_the_gradient_of_the_training_loss_is_its_derivative(potential):
         graph = build_graph(atoms, potential.cutoff)
         generator = torch.Generator().manual_seed(seed)
         labels = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((1,), (graph.n_atoms, 3), (1, 3, 3))]
-        samples.append(make_sample(LabelledGraph(graph, *labels, torch.ones(1, dtype=torch.float64)), potential))
+        samples.append(
+            make_sample(
+                LabelledGraph(graph, *labels, *3 * [torch.ones(1, dtype=torch.bool)], torch.ones(1, dtype=torch.float64)), potential
+            )
+        )
     arguments = collate_samples(samples).tensors()
     step = make_step(potential.network, OptimizationConfig(), with_stress=True)
     parameters = list(potential.network.parameters())
