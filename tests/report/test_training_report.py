@@ -1,0 +1,88 @@
+"""The report of a training run."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from eqpot import load_potential
+from eqpot.cli.main import app
+from eqpot.data import label_graphs, read_frames
+from eqpot.errors import ConfigError
+from eqpot.report.page import Page
+from eqpot.report.training import report_training
+from eqpot.training import TrainConfig, Trainer, evaluate
+from helpers import ETHANOL, SILICON
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report") / "a <run>"
+    config = {
+        "output": str(folder),
+        "data": {"train": str(SILICON), "n_train": 8, "n_valid": 4},
+        "network": {"n_channels": 8, "radial_width": 8, "cutoff": 4.0},
+        "training": {"epochs": 4, "validate_every": 2, "warmup_steps": 5, "compile": False},
+    }
+    Trainer(TrainConfig.model_validate(config)).run()
+    return folder
+
+
+def test_the_page_stands_alone_and_says_what_was_measured(run):
+    result = CliRunner().invoke(app, ["report", str(run), "--data", str(SILICON)])
+    assert result.exit_code == 0, result.output
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "<h1>a &lt;run&gt;</h1>" in page
+    assert not re.findall(r'(?:src|href)="(?!#)(?!data:)[^"]*"', page), "the page needs nothing but itself"
+    # Three learning curves, parity of energy, of silicon's forces and of stress, two figures of errors.
+    assert page.count("<svg") == 8
+    potential = load_potential(run / "potential.safetensors")
+    errors = evaluate(potential, label_graphs(read_frames(SILICON), potential.cutoff))
+    assert f"{errors['force_mae_mev_per_ang']:.3g} <small>meV/Å" in page
+    assert f"{errors['energy_mae_mev_per_atom']:.3g} <small>meV/atom" in page
+    assert re.search(r"<td>shortest distance, Å</td><td>\d\.\d\d</td>", page)
+    assert "n_channels: 8" in page
+
+
+def test_the_worst_frame_comes_first(run, tmp_path):
+    frames = read_frames(SILICON)
+    report_training(run, tmp_path / "page.html", [SILICON])
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    potential = load_potential(run / "potential.safetensors")
+    largest = []
+    for frame, item in zip(frames, label_graphs(frames, potential.cutoff), strict=True):
+        forces = potential.evaluate(item.graph)["forces"].numpy()
+        largest.append(np.linalg.norm(forces - frame.forces, axis=1).max())
+    worst = frames[int(np.argmax(largest))].origin
+    assert re.search(r"energy error, meV/atom</th></tr></thead><tbody><tr><td>([^<]*)<", page)[1] == worst
+    assert f"<td>{1000 * max(largest):.1f}</td>" in page
+
+
+def test_the_same_run_gives_the_same_page(run, tmp_path):
+    for name in ("a", "b"):
+        report_training(run, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_folder_that_is_no_run_is_one_sentence(run, tmp_path):
+    with pytest.raises(ConfigError, match="has no config.yaml, metrics.csv, potential.safetensors"):
+        report_training(tmp_path, tmp_path / "page.html")
+    other = tmp_path / "young"
+    shutil.copytree(run, other)
+    (other / "metrics.csv").unlink()
+    with pytest.raises(ConfigError, match="has no metrics.csv; name the run folder of `eqpot train`, after its first validation"):
+        report_training(other, tmp_path / "page.html")
+    with pytest.raises(Exception, match="elements|fitted"):
+        report_training(run, tmp_path / "page.html", [ETHANOL])
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_text_is_escaped():
+    page = Page("<b>", "&")
+    page.heading("<i>", "<u>")
+    page.tiles([("<1", "<2", "<3")])
+    page.table(["<h>"], [["<c>"]])
+    page.text("<pre>")
+    assert not re.findall(r"<(b|i|u|c|h)>|<\d", "".join(page._parts).replace('<div class="tile"><b>', ""))
