@@ -1,7 +1,7 @@
 """Labelled frames as tensors, and batches of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -15,8 +15,8 @@ from eqpot.neighbors import build_graph
 class LabelledGraph:
     """A batch of structures with labels, float64.
 
-    energy [n_structures] in eV; forces [n_atoms, 3] in eV/Å; stress [n_structures, 3, 3] in eV/Å^3, zero where has_stress
-    [n_structures] is False.
+    energy [n_structures] in eV; forces [n_atoms, 3] in eV/Å; stress [n_structures, 3, 3] in eV/Å^3; each is zero where has_energy,
+    has_forces or has_stress [n_structures] is False. weight [n_structures]: what a structure counts in the loss.
     """
 
     graph: AtomGraph
@@ -24,6 +24,9 @@ class LabelledGraph:
     forces: torch.Tensor
     stress: torch.Tensor
     has_stress: torch.Tensor
+    has_energy: torch.Tensor = field(default_factory=lambda: torch.ones(1, dtype=torch.bool))
+    has_forces: torch.Tensor = field(default_factory=lambda: torch.ones(1, dtype=torch.bool))
+    weight: torch.Tensor = field(default_factory=lambda: torch.ones(1, dtype=torch.float64))
 
 
 def label_graphs(frames: Sequence[Frame], cutoff: float) -> list[LabelledGraph]:
@@ -51,10 +54,5 @@ def label_graphs(frames: Sequence[Frame], cutoff: float) -> list[LabelledGraph]:
 
 def collate_labelled(items: Sequence[LabelledGraph]) -> LabelledGraph:
     """Join labelled graphs into one batch."""
-    return LabelledGraph(
-        collate([item.graph for item in items]),
-        torch.cat([item.energy for item in items]),
-        torch.cat([item.forces for item in items]),
-        torch.cat([item.stress for item in items]),
-        torch.cat([item.has_stress for item in items]),
-    )
+    names = ("energy", "forces", "stress", "has_stress", "has_energy", "has_forces", "weight")
+    return LabelledGraph(collate([item.graph for item in items]), *(torch.cat([getattr(item, name) for item in items]) for name in names))

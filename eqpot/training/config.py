@@ -46,9 +46,13 @@ class OptimizationConfig(_Section):
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of the weight matrices.")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="Decay of the moving average of the weights, which is what is kept.")
     gradient_clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
-    energy_weight: float = Field(10.0, ge=0, description="Weight of the squared error of the energy per atom.")
-    forces_weight: float = Field(1.0, ge=0, description="Weight of the squared error of the force components.")
-    stress_weight: float = Field(1.0, ge=0, description="Weight of the squared error of the virial per atom, V stress / n_atoms.")
+    loss: Literal["mse", "huber", "norm"] = Field(
+        "mse", description="Mean squares, Huber's function of every component, or norms of the force vectors (and so of the others)."
+    )
+    huber_delta: float = Field(0.01, gt=0, description="Error, in units of the root mean square force, from which Huber's loss is linear.")
+    energy_weight: float = Field(10.0, ge=0, description="Weight of the error of the energy per atom.")
+    forces_weight: float = Field(1.0, ge=0, description="Weight of the error of the forces.")
+    stress_weight: float = Field(1.0, ge=0, description="Weight of the error of the virial per atom, V stress / n_atoms.")
     validate_every: int = Field(5, ge=1, description="Epochs between validations and checkpoints.")
     compile: bool | None = Field(None, description="Compile the training step; by default for runs long enough to pay for it.")
     threads: int = Field(1, ge=1, le=1024, description="Threads of the training step; small batches gain nothing from more.")
