@@ -25,8 +25,9 @@ class DataConfig(_Section):
     energy_key: str = Field("energy", description="Name of the energy in the files.")
     forces_key: str = Field("forces", description="Name of the forces in the files.")
     stress_key: str = Field("stress", description="Name of the stress in the files, eV/Å^3; frames may lack it.")
-    reference_energies: Literal["least_squares", "mean"] | dict[str, float] = Field(
-        "least_squares", description="Per-element energies, eV: fitted, the mean per atom, or given by symbol."
+    reference_energies: Literal["least_squares", "mean", "keep"] | dict[str, float] = Field(
+        "least_squares",
+        description="Per-element energies, eV: fitted, the mean per atom, given by symbol, or those of `init` (new elements are fitted).",
     )
 
     @field_validator("train", "valid", mode="before")
@@ -53,7 +54,13 @@ class OptimizationConfig(_Section):
     energy_weight: float = Field(10.0, ge=0, description="Weight of the error of the energy per atom.")
     forces_weight: float = Field(1.0, ge=0, description="Weight of the error of the forces.")
     stress_weight: float = Field(1.0, ge=0, description="Weight of the error of the virial per atom, V stress / n_atoms.")
-    validate_every: int = Field(5, ge=1, description="Epochs between validations and checkpoints.")
+    freeze: list[str] = Field(
+        [],
+        description="Parameters that keep their values: patterns such as `radial.*`; one that begins with ! exempts, as in `!*readout*`.",
+    )
+    validate_every: int = Field(5, ge=1, description="Epochs between validations.")
+    patience: int | None = Field(None, ge=1, description="End the run after so many validations without a better one.")
+    checkpoint_minutes: float = Field(5.0, ge=0, description="Longest time between checkpoints; a validation writes one too.")
     compile: bool | None = Field(None, description="Compile the training step; by default for runs long enough to pay for it.")
     threads: int = Field(1, ge=1, le=1024, description="Threads of the training step; small batches gain nothing from more.")
 
@@ -65,6 +72,7 @@ class TrainConfig(_Section):
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of the split, the initial weights and the order of the frames.")
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision of the network.")
     device: str = Field("cpu", description="Device that trains.")
+    init: Path | None = Field(None, description="Model file to start from; its network and scale are kept, and elements may be added.")
     data: DataConfig
     network: NetworkConfig = NetworkConfig()
     training: OptimizationConfig = OptimizationConfig()

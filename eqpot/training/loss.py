@@ -77,9 +77,7 @@ def collate_samples(samples: Sequence[Sample], n_labels: torch.Tensor | None = N
         batch.append(sample.batch + structure)
         n_atoms += len(sample.species)
     joined = {
-        name: torch.cat([getattr(sample, name) for sample in samples])
-        for name in vars(samples[0])
-        if name not in ("edge_index", "batch")
+        name: torch.cat([getattr(sample, name) for sample in samples]) for name in vars(samples[0]) if name not in ("edge_index", "batch")
     }
     totals = (joined["n_labels"].sum(dim=0) if n_labels is None else n_labels).clamp(min=1)
     for index, name in enumerate(("energy_weight", "forces_weight", "virial_weight")):

@@ -19,7 +19,8 @@ from eqpot.training.compiled import choose_step
 from eqpot.training.config import OptimizationConfig
 from eqpot.training.loss import collate_samples, make_sample, make_step
 from eqpot.training.optimizer import learning_rate
-from eqpot.training.trainer import read_split, split_batches
+from eqpot.training.start import read_split
+from eqpot.training.trainer import split_batches
 from helpers import ETHANOL, SILICON, random_potential
 
 SETTINGS = {
@@ -43,7 +44,9 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
     assert len(reports) == 30
     assert reports[-1]["loss"] < 0.5 * reports[0]["loss"]
     folder = tmp_path / "run"
-    assert {path.name for path in folder.iterdir()} == {"config.yaml", "metrics.csv", "checkpoint.safetensors", "potential.safetensors"}
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.yaml", "metrics.csv", "timings.csv", "checkpoint.safetensors", "potential.safetensors")
+    }
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["10", "20", "30"]
