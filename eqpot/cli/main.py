@@ -7,16 +7,17 @@ from eqpot.cli.convert import convert
 from eqpot.cli.evaluate import evaluate
 from eqpot.cli.export import export
 from eqpot.cli.md import md
+from eqpot.cli.select import select
 from eqpot.cli.train import train
 
 app = typer.Typer(
     name="eqpot",
-    help="Interatomic potentials on position-orientation space: fit, evaluate, run, export, compress, convert.",
+    help="Interatomic potentials on position-orientation space: fit, evaluate, select, run, export, compress, convert.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for function in (train, evaluate, md, export, compress, convert):
+for function in (train, evaluate, select, md, export, compress, convert):
     app.command()(function)
 
 
