@@ -4,6 +4,7 @@ import os
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 
 class Processes:
@@ -19,8 +20,12 @@ class Processes:
         if launched and device == "cuda":
             self.device = f"cuda:{os.environ['LOCAL_RANK']}"
             torch.cuda.set_device(self.device)
-        if self.size > 1 and not dist.is_initialized():
-            dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+        if self.size > 1:
+            # The store outlives a restart, and so do the addresses of dead processes in it: every start has names of its own.
+            store, rank, size = next(rendezvous("env://"))
+            store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
+            backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size)
 
     @property
     def is_first(self) -> bool:
