@@ -26,7 +26,6 @@ class Optimizer:
         matrices = [weight for weight in linear if min(weight.shape[-2:]) > 1 and id(weight) in moving]
         chosen = {id(weight) for weight in matrices}
         others = [parameter for parameter in parameters if id(parameter) not in chosen]
-        self.learning_rate = config.learning_rate
         self._parts: list[torch.optim.Optimizer] = []
         if matrices:
             block = network.embedding.embedding_dim
@@ -37,7 +36,6 @@ class Optimizer:
 
     def step(self, rate: float) -> None:
         """Move the parameters along their `.grad` at the learning rate `rate`."""
-        self.learning_rate = rate
         for part in self._parts:
             for group in part.param_groups:
                 group["lr"] = rate

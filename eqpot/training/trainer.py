@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 Report = Callable[[dict[str, Any]], None]
 """Called after every epoch with epoch, progress (0 to 1), loss, seconds, and the last validation errors if there are any."""
 
-_STATE = ("epoch", "batch", "step", "total", "best", "stale", "errors", "metrics_length")
+_STATE = ("epoch", "batch", "step", "total", "rate", "best", "stale", "errors", "metrics_length")
 
 
 class Trainer:
@@ -67,7 +67,7 @@ class Trainer:
         self.average = [parameter.detach().clone() for parameter in self.parameters]
         self.optimizer = Optimizer(network, config.training, self.names)
         self.epoch = self.batch = self.step = self.stale = self.metrics_length = 0
-        self.seconds = self.total = 0.0
+        self.seconds = self.total = self.rate = 0.0
         self.best = math.inf
         self.errors: dict[str, float] = {}
         self.stop_requested = False
@@ -169,7 +169,8 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, settings.gradient_clip)
         if not (torch.isfinite(norm) and torch.isfinite(loss)):
             raise EqpotError(self._divergence(f"loss {float(loss):.3g}"))
-        self.optimizer.step(learning_rate(settings, self.step, self._progress(fraction)))
+        self.rate = learning_rate(settings, self.step, self._progress(fraction))
+        self.optimizer.step(self.rate)
         self.step += 1
         update_average(self.average, self.parameters, self.step, settings.ema_decay)
 
@@ -190,7 +191,7 @@ class Trainer:
                 save_potential(self.potential, self._file("potential.safetensors"), {**self.data_description, **progress})
         _copy(current, self.parameters)
         if self.processes.is_first:
-            progress = {"epoch": self.epoch, "step": self.step, "learning_rate": self.optimizer.learning_rate, "loss": loss}
+            progress = {"epoch": self.epoch, "step": self.step, "learning_rate": self.rate, "loss": loss}
             self.metrics_length = append_row(self._file("metrics.csv"), {**progress, **self.errors})
         self._write_checkpoint()
 

@@ -1,5 +1,6 @@
 """Kills and resumes; A22."""
 
+import itertools
 import os
 import random
 import signal
@@ -7,6 +8,9 @@ import time
 
 import pytest
 
+from eqpot.config_file import load_config
+from eqpot.training import TrainConfig, Trainer
+from eqpot.training import trainer as trainer_module
 from training_runs import contents, start, train, write_config
 
 EVERY_STEP = {"checkpoint_minutes": 0.0}
@@ -56,6 +60,34 @@ def kill_and_resume(folder, n_kills, seed):
 
 def test_a22_three_kills_at_random_moments_change_no_bit(tmp_path, whole):
     assert kill_and_resume(tmp_path, 3, 0) == whole
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("function", ["save_potential", "append_row", "write_checkpoint"])
+@pytest.mark.parametrize("call", ["before", "after"])
+def test_a22_a_stop_between_any_two_writes_changes_no_bit(tmp_path, monkeypatch, whole, function, call):
+    """The tenth row and the tenth checkpoint are those of the first validation, in which the potential is written too."""
+    config = load_config(TrainConfig, write_config(tmp_path, training=EVERY_STEP))
+    write, count = getattr(trainer_module, function), itertools.count(1)
+
+    def stopping(*arguments):
+        stops = next(count) == (2 if function == "save_potential" else 10)
+        if stops and call == "before":
+            raise Stop
+        result = write(*arguments)
+        if stops:
+            raise Stop
+        return result
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trainer_module, function, stopping)
+    with pytest.raises(Stop):
+        Trainer(config).run()
+    assert Trainer(config, resume=True).run()
+    assert contents(tmp_path) == whole
 
 
 @pytest.mark.slow

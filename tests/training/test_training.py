@@ -247,7 +247,7 @@ def test_a_time_limit_ends_the_schedule(tmp_path):
     trainer = Trainer(config(tmp_path, training={"epochs": 100000, "minutes": 0.02}))
     trainer.run()
     assert trainer.epoch < 1000
-    assert trainer.optimizer.learning_rate < 1e-3
+    assert trainer.rate < 1e-3
 
 
 def test_batches_hold_every_frame_once_and_never_one_alone():
