@@ -71,6 +71,16 @@ def test_a_structure_counts_by_its_weight():
     torch.testing.assert_close(loss_and_gradient(potential, [items[0], heavy])[1], (first + 3 * second) / 2)
 
 
+def test_shares_of_a_batch_add_up_to_it():
+    potential, items = random_potential((14,)), labelled()
+    samples = [make_sample(item, potential) for item in (items[0], without(items[1], "forces"), items[2])]
+    step, parameters = make_step(potential.network, OptimizationConfig(), with_stress=True), list(potential.network.parameters())
+    n_labels = torch.tensor([3, 2 * len(samples[0].species), 3])
+    shares = [step(parameters, *collate_samples(share, n_labels).tensors()) for share in (samples[:1], samples[1:])]
+    for whole, first, second in zip(step(parameters, *collate_samples(samples).tensors()), *shares, strict=True):
+        torch.testing.assert_close(first + second, whole, rtol=1e-10, atol=1e-12)
+
+
 def test_errors_are_of_the_labels_that_are_there():
     potential, items = random_potential((14,)), labelled()
     partial = [without(items[0], "energy"), without(items[1], "forces"), without(items[2], "stress")]
