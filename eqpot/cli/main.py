@@ -9,16 +9,17 @@ from eqpot.cli.evaluate import evaluate
 from eqpot.cli.export import export
 from eqpot.cli.md import md
 from eqpot.cli.report import report
+from eqpot.cli.select import select
 from eqpot.cli.train import train
 
 app = typer.Typer(
     name="eqpot",
-    help="Interatomic potentials on position-orientation space: fit, evaluate, report, run, export, compress, convert, examine.",
+    help="Interatomic potentials on position-orientation space: fit, evaluate, report, select, run, export, compress, convert, examine.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for function in (train, evaluate, report, md, export, compress, convert):
+for function in (train, evaluate, report, select, md, export, compress, convert):
     app.command()(function)
 app.add_typer(doctor, name="doctor")
 

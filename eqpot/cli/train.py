@@ -14,14 +14,31 @@ def train(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as training.epochs=100.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder from its checkpoint.")] = False,
 ) -> None:
-    """Fit a potential to DFT data; the run folder receives potential.safetensors, metrics.csv and a checkpoint."""
+    """Fit a potential to DFT data; the run folder receives potential.safetensors, metrics.csv and a checkpoint.
+
+    `torchrun --nproc-per-node N -m eqpot train ...` divides the work among N processes.
+    """
+    import contextlib
+    import signal
+    import sys
+    from types import FrameType
+
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from eqpot.config_file import load_config
     from eqpot.training import TrainConfig, Trainer
 
     trainer = Trainer(load_config(TrainConfig, config, overrides or []), resume=resume)
-    console.print(f"{len(trainer.samples)} training and {len(trainer.valid)} validation frames, {trainer.n_parameters} parameters")
+    received: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        # The next signal does what it always does: a run that hangs can still be ended.
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        received.append(number)
+        trainer.stop_requested = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(),
@@ -29,14 +46,21 @@ def train(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as progress:
+    console.quiet = not trainer.processes.is_first
+    console.print(f"{len(trainer.samples)} training and {len(trainer.valid)} validation frames, {trainer.n_parameters} parameters")
+    with contextlib.closing(trainer.processes), Progress(*columns, console=console) as progress:
         task = progress.add_task("training", total=1.0, epoch=trainer.epoch, errors="")
 
         def show(report: dict[str, Any]) -> None:
             errors = f"loss {report['loss']:.2e}"
             if "force_mae_mev_per_ang" in report:
-                errors += f"  validation {report['energy_mae_mev']:.2f} meV, {report['force_mae_mev_per_ang']:.2f} meV/Å"
+                errors += f"  validation {report['force_mae_mev_per_ang']:.2f} meV/Å"
+            if "energy_mae_mev" in report:
+                errors += f", {report['energy_mae_mev']:.2f} meV"
             progress.update(task, completed=min(report["progress"], 1.0), epoch=report["epoch"], errors=errors)
 
-        trainer.run(show)
+        finished = trainer.run(show)
+    if not finished:
+        console.print(f"Stopped at step {trainer.step}, and a checkpoint is written; the same command with --resume goes on from there.")
+        sys.exit(128 + (received[0] if received else signal.SIGTERM))
     console.print(f"The potential is {trainer.folder / 'potential.safetensors'}")

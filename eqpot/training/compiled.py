@@ -26,21 +26,30 @@ _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-10}
 
 
 def choose_step(
-    network: torch.nn.Module, config: OptimizationConfig, example: Sample, with_stress: bool, n_steps: int
+    network: torch.nn.Module,
+    config: OptimizationConfig,
+    example: Sample,
+    with_stress: bool,
+    n_steps: int,
+    names: Sequence[str] | None = None,
 ) -> tuple[Step, bool]:
-    """Return the training step, compiled if that is wanted and comes out right, and whether it is compiled."""
-    step = make_step(network, config, with_stress)
+    """Return the training step for the parameters `names` (all by default), compiled if that is wanted and comes out right, and whether.
+
+    n_steps: the length of the whole run, which decides whether compiling pays.
+    """
+    step = make_step(network, config, with_stress, names)
     wanted = config.compile if config.compile is not None else n_steps >= WORTH_COMPILING
     if not wanted:
         return step, False
     if example.vectors.device.type == "cpu" and not any(shutil.which(name) for name in ("g++", "clang++", "cl")):
         logger.warning("No C++ compiler is installed; training runs uncompiled, several times slower")
         return step, False
-    parameters = [parameter.detach() for parameter in network.parameters()]
+    parameters = [parameter.detach() for name, parameter in network.named_parameters() if names is None or name in names]
     logger.info("compiling the training step")
     traced = make_fx(step, tracing_mode="symbolic", _allow_non_fake_inputs=True)(parameters, *example.tensors())
     compiled = _without_grad(torch.compile(traced, dynamic=True))
-    deviation = _deviation_from_float64(network, config, compiled, parameters, example, with_stress)
+    reference = make_step(copy.deepcopy(network).double(), config, with_stress, names)
+    deviation = _deviation_from_float64(reference, compiled, parameters, example)
     if not deviation <= _TOLERANCE[parameters[0].dtype]:
         logger.warning("The compiled step deviates by %.1e from float64; training runs uncompiled", deviation)
         return step, False
@@ -56,18 +65,10 @@ def _without_grad(function: Callable[..., list[torch.Tensor]]) -> Step:
     return call
 
 
-def _deviation_from_float64(
-    network: torch.nn.Module,
-    config: OptimizationConfig,
-    compiled: Step,
-    parameters: Sequence[torch.Tensor],
-    example: Sample,
-    with_stress: bool,
-) -> float:
+def _deviation_from_float64(reference: Step, compiled: Step, parameters: Sequence[torch.Tensor], example: Sample) -> float:
     def to_double(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.double() if tensor.is_floating_point() else tensor
 
-    reference = make_step(copy.deepcopy(network).double(), config, with_stress)
     expected = reference([to_double(parameter) for parameter in parameters], *(to_double(tensor) for tensor in example.tensors()))
     obtained = compiled(parameters, *example.tensors())
     error = sum(float((a.double() - b).square().sum()) for a, b in zip(obtained, expected, strict=True))

@@ -29,9 +29,10 @@ class DataConfig(_Section):
     stress_key: str | None = Field("stress", description="Name of the stress in the files; frames may lack it.")
     virial_key: str | None = Field(None, description="Name of the virial, -V stress, to be used instead of a stress.")
     units: Units | None = Field(None, description="Units of the files; by default eV and Å, kcal/mol in npz files.")
-    reference_energies: Literal["least_squares", "mean", "isolated_atoms", "zero"] | dict[str, float] = Field(
+    reference_energies: Literal["least_squares", "mean", "isolated_atoms", "zero", "keep"] | dict[str, float] = Field(
         "least_squares",
-        description="Per-element energies, eV: fitted, the mean per atom, of isolated atoms in `train`, or given by symbol.",
+        description="Per-element energies, eV: fitted, the mean per atom, of isolated atoms in `train`, given by symbol, "
+        "or those of `init` (new elements are fitted).",
     )
     cache: Path | None = Field(None, description="Folder where parsed frames and neighbour lists are kept for the next start.")
 
@@ -52,10 +53,20 @@ class OptimizationConfig(_Section):
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of the weight matrices.")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="Decay of the moving average of the weights, which is what is kept.")
     gradient_clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
-    energy_weight: float = Field(10.0, ge=0, description="Weight of the squared error of the energy per atom.")
-    forces_weight: float = Field(1.0, ge=0, description="Weight of the squared error of the force components.")
-    stress_weight: float = Field(1.0, ge=0, description="Weight of the squared error of the virial per atom, V stress / n_atoms.")
-    validate_every: int = Field(5, ge=1, description="Epochs between validations and checkpoints.")
+    loss: Literal["mse", "huber", "norm"] = Field(
+        "mse", description="Mean squares, Huber's function of every component, or norms of the force vectors (and so of the others)."
+    )
+    huber_delta: float = Field(0.01, gt=0, description="Error, in units of the root mean square force, from which Huber's loss is linear.")
+    energy_weight: float = Field(10.0, ge=0, description="Weight of the error of the energy per atom.")
+    forces_weight: float = Field(1.0, ge=0, description="Weight of the error of the forces.")
+    stress_weight: float = Field(1.0, ge=0, description="Weight of the error of the virial per atom, V stress / n_atoms.")
+    freeze: list[str] = Field(
+        [],
+        description="Parameters that keep their values: patterns such as `radial.*`; one that begins with ! exempts, as in `!*readout*`.",
+    )
+    validate_every: int = Field(5, ge=1, description="Epochs between validations.")
+    patience: int | None = Field(None, ge=1, description="End the run after so many validations without a better one.")
+    checkpoint_minutes: float = Field(5.0, ge=0, description="Longest time between checkpoints; a validation writes one too.")
     compile: bool | None = Field(None, description="Compile the training step; by default for runs long enough to pay for it.")
     threads: int = Field(1, ge=1, le=1024, description="Threads of the training step; small batches gain nothing from more.")
 
@@ -67,6 +78,7 @@ class TrainConfig(_Section):
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of the split, the initial weights and the order of the frames.")
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision of the network.")
     device: str = Field("cpu", description="Device that trains.")
+    init: Path | None = Field(None, description="Model file to start from; its network and scale are kept, and elements may be added.")
     data: DataConfig
     network: NetworkConfig = NetworkConfig()
     training: OptimizationConfig = OptimizationConfig()

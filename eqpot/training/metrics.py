@@ -1,6 +1,6 @@
 """Errors of a potential on labelled data, in the units the field reports."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -13,25 +13,6 @@ _MILLI = 1e3
 _METRICS = ("energy_{}_mev", "energy_{}_mev_per_atom", "force_{}_mev_per_ang", "stress_{}_mev_per_ang3", "virial_{}_mev_per_atom")
 
 
-class ErrorSums:
-    """Running sums of absolute and squared errors of one quantity."""
-
-    def __init__(self) -> None:
-        self.absolute = self.squared = 0.0
-        self.count = 0
-
-    def add(self, errors: torch.Tensor) -> None:
-        self.absolute += float(errors.abs().sum())
-        self.squared += float(errors.square().sum())
-        self.count += errors.numel()
-
-    def mae(self) -> float:
-        return self.absolute / self.count
-
-    def rmse(self) -> float:
-        return float((self.squared / self.count) ** 0.5)
-
-
 def check_frames(potential: Potential, frames: Sequence[Frame]) -> None:
     """Raise UnknownElementError, naming the frame, if one holds an element that the potential does not know."""
     for frame in frames:
@@ -41,32 +22,42 @@ def check_frames(potential: Potential, frames: Sequence[Frame]) -> None:
             raise UnknownElementError(f"{frame.origin}: {error}") from error
 
 
-def evaluate(potential: Potential, data: Sequence[LabelledGraph], atoms_per_batch: int = 512) -> dict[str, float]:
-    """Return MAE and RMSE over the data.
+def evaluate(
+    potential: Potential,
+    data: Sequence[LabelledGraph],
+    atoms_per_batch: int = 512,
+    share: slice = slice(None),
+    sum_shares: Callable[[torch.Tensor], torch.Tensor] = lambda sums: sums,
+) -> dict[str, float]:
+    """Return MAE and RMSE over the data, for every quantity that any frame has a label of.
 
-    Keys `energy_mae_mev` (whole structure), `energy_mae_mev_per_atom`, `force_mae_mev_per_ang` (components) and, if any frame
-    has a stress, `stress_mae_mev_per_ang3` (all nine components) and `virial_mae_mev_per_atom` (stress times volume per atom); the
-    same with `rmse`.
+    Keys `energy_mae_mev` (whole structure), `energy_mae_mev_per_atom`, `force_mae_mev_per_ang` (components), `stress_mae_mev_per_ang3`
+    (all nine components) and `virial_mae_mev_per_atom` (stress times volume per atom); the same with `rmse`. Processes that evaluate a
+    `share` each pass `sum_shares`, which adds a tensor over all of them.
     """
-    sums = {name: ErrorSums() for name in _METRICS}
-    for batch in _batches(data, atoms_per_batch):
-        graph = batch.graph.to(potential.device)
-        result = {name: value.cpu() for name, value in potential.evaluate(graph).items()}
-        counts = torch.bincount(batch.graph.batch, minlength=batch.graph.n_structures)
-        energy_error = (result["energy"] - batch.energy) * _MILLI
-        sums["energy_{}_mev"].add(energy_error)
-        sums["energy_{}_mev_per_atom"].add(energy_error / counts)
-        sums["force_{}_mev_per_ang"].add((result["forces"] - batch.forces) * _MILLI)
-        stress_error = (result["stress"] - batch.stress)[batch.has_stress] * _MILLI
-        volume_per_atom = torch.linalg.det(batch.graph.cells).abs() / counts
-        sums["stress_{}_mev_per_ang3"].add(stress_error)
-        sums["virial_{}_mev_per_atom"].add(stress_error * volume_per_atom[batch.has_stress].view(-1, 1, 1))
+    # Of every quantity the sum of absolute errors, the sum of squares, and how many there are.
+    sums = torch.zeros(len(_METRICS), 3, dtype=torch.float64)
+    for batch in _batches(data[share], atoms_per_batch):
+        for index, errors in enumerate(_errors(potential, batch)):
+            sums[index] += torch.stack([errors.abs().sum(), errors.square().sum(), torch.tensor(errors.numel(), dtype=torch.float64)])
     metrics = {}
-    for name, total in sums.items():
-        if total.count:
-            metrics[name.format("mae")] = total.mae()
-            metrics[name.format("rmse")] = total.rmse()
+    for name, (absolute, squared, count) in zip(_METRICS, sum_shares(sums).tolist(), strict=True):
+        if count:
+            metrics[name.format("mae")] = absolute / count
+            metrics[name.format("rmse")] = (squared / count) ** 0.5
     return metrics
+
+
+def _errors(potential: Potential, batch: LabelledGraph) -> list[torch.Tensor]:
+    """Return the errors of the labels that are there, quantity by quantity as in `_METRICS`."""
+    graph = batch.graph
+    result = {name: value.cpu() for name, value in potential.evaluate(graph.to(potential.device)).items()}
+    counts = torch.bincount(graph.batch, minlength=graph.n_structures)
+    energy = ((result["energy"] - batch.energy) * _MILLI)[batch.has_energy]
+    forces = ((result["forces"] - batch.forces) * _MILLI)[batch.has_forces[graph.batch]]
+    stress = ((result["stress"] - batch.stress) * _MILLI)[batch.has_stress]
+    volume_per_atom = (torch.linalg.det(graph.cells).abs() / counts)[batch.has_stress]
+    return [energy, energy / counts[batch.has_energy], forces, stress, stress * volume_per_atom.view(-1, 1, 1)]
 
 
 def _batches(data: Sequence[LabelledGraph], atoms_per_batch: int) -> list[LabelledGraph]:
@@ -79,4 +70,4 @@ def _batches(data: Sequence[LabelledGraph], atoms_per_batch: int) -> list[Labell
             current, n_atoms = [], 0
         current.append(item)
         n_atoms += item.graph.n_atoms
-    return [*batches, collate_labelled(current)]
+    return [*batches, collate_labelled(current)] if current else batches

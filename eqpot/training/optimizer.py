@@ -18,21 +18,24 @@ class Optimizer:
     Embeddings, biases, kernels of single channels and maps to or from one number are no matrices whose directions could be balanced.
     """
 
-    def __init__(self, network: Network, config: OptimizationConfig) -> None:
+    def __init__(self, network: Network, config: OptimizationConfig, names: Sequence[str] | None = None) -> None:
+        """names: the parameters that move; all by default."""
+        parameters = [value for name, value in network.named_parameters() if names is None or name in names]
+        moving = {id(parameter) for parameter in parameters}
         linear = [module.weight for module in network.modules() if isinstance(module, nn.Linear | FibreLinear)]
-        matrices = [weight for weight in linear if min(weight.shape[-2:]) > 1]
+        matrices = [weight for weight in linear if min(weight.shape[-2:]) > 1 and id(weight) in moving]
         chosen = {id(weight) for weight in matrices}
-        others = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
-        self.learning_rate = config.learning_rate
-        self._parts: list[torch.optim.Optimizer] = [
-            Muon(matrices, config.learning_rate, block=network.embedding.embedding_dim, weight_decay=config.weight_decay),
-            torch.optim.AdamW(others, lr=config.learning_rate, weight_decay=0.0, amsgrad=True, fused=True),
-        ]
+        others = [parameter for parameter in parameters if id(parameter) not in chosen]
+        self._parts: list[torch.optim.Optimizer] = []
+        if matrices:
+            block = network.embedding.embedding_dim
+            self._parts.append(Muon(matrices, config.learning_rate, block=block, weight_decay=config.weight_decay))
+        if others:
+            self._parts.append(torch.optim.AdamW(others, lr=config.learning_rate, weight_decay=0.0, amsgrad=True, fused=True))
         self._part_of = {parameter: part for part in self._parts for group in part.param_groups for parameter in group["params"]}
 
     def step(self, rate: float) -> None:
         """Move the parameters along their `.grad` at the learning rate `rate`."""
-        self.learning_rate = rate
         for part in self._parts:
             for group in part.param_groups:
                 group["lr"] = rate

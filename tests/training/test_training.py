@@ -19,7 +19,8 @@ from eqpot.training.compiled import choose_step
 from eqpot.training.config import OptimizationConfig
 from eqpot.training.loss import collate_samples, make_sample, make_step
 from eqpot.training.optimizer import learning_rate
-from eqpot.training.trainer import read_split, split_batches
+from eqpot.training.start import read_split
+from eqpot.training.trainer import split_batches
 from helpers import ETHANOL, SILICON, random_potential
 
 SETTINGS = {
@@ -43,7 +44,9 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
     assert len(reports) == 30
     assert reports[-1]["loss"] < 0.5 * reports[0]["loss"]
     folder = tmp_path / "run"
-    assert {path.name for path in folder.iterdir()} == {"config.yaml", "metrics.csv", "checkpoint.safetensors", "potential.safetensors"}
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.yaml", "metrics.csv", "timings.csv", "checkpoint.safetensors", "potential.safetensors")
+    }
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["10", "20", "30"]
@@ -244,7 +247,7 @@ def test_a_time_limit_ends_the_schedule(tmp_path):
     trainer = Trainer(config(tmp_path, training={"epochs": 100000, "minutes": 0.02}))
     trainer.run()
     assert trainer.epoch < 1000
-    assert trainer.optimizer.learning_rate < 1e-3
+    assert trainer.rate < 1e-3
 
 
 def test_batches_hold_every_frame_once_and_never_one_alone():
