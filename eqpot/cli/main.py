@@ -2,6 +2,7 @@
 
 import typer
 
+from eqpot.cli.calibrate import calibrate
 from eqpot.cli.compress import compress
 from eqpot.cli.convert import convert
 from eqpot.cli.evaluate import evaluate
@@ -12,12 +13,12 @@ from eqpot.cli.train import train
 
 app = typer.Typer(
     name="eqpot",
-    help="Interatomic potentials on position-orientation space: fit, evaluate, report, run, export, compress, convert.",
+    help="Interatomic potentials on position-orientation space: fit, evaluate, report, calibrate, run, export, compress, convert.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for function in (train, evaluate, report, md, export, compress, convert):
+for function in (train, evaluate, report, calibrate, md, export, compress, convert):
     app.command()(function)
 
 
