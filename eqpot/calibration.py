@@ -17,11 +17,11 @@ from eqpot.data import Frame, LabelledGraph, collate_labelled, label_graphs
 from eqpot.errors import ConfigError, DataError
 from eqpot.model_file import read_header, save_potential
 from eqpot.potential import Potential
-from eqpot.training.metrics import check_frames, evaluate
+from eqpot.training.metrics import check_frames
 from eqpot.uncertainty import Quantity, Uncertainty, UncertaintyRecord, last_layer_parts, last_layer_weights
 from eqpot.units import GIGAPASCAL
 
-N_DIRECTIONS = 32
+N_DIRECTIONS = 64
 """Evaluations that a standard deviation costs; it scatters by about 1 / sqrt(2 N_DIRECTIONS) around that of all directions."""
 
 _REGULARIZER = 1e-8
@@ -120,9 +120,9 @@ def reliability(calculator: EqpotCalculator, frames: Sequence[Frame]) -> dict[Qu
 def calibrate(path: str | Path, train: Sequence[Frame], valid: Sequence[Frame], output: str | Path) -> dict[Quantity, Reliability]:
     """Write the potential at `path` with its uncertainty to `output`, and return how deviations and errors of `valid` agree.
 
-    train: the frames that the weights were fitted to. Their energies and forces determine how far the last layers could differ, each in
-    units of the error on `valid`; stresses follow. valid: other frames, which give one factor for each quantity.
-    The cost is an evaluation of every training frame for every weight of the last layers.
+    train: the frames that the weights were fitted to; their structures tell where the last layers are determined. valid: other
+    frames; their errors give one factor for each quantity. The cost is the energy of every training frame for every weight of the
+    last layers.
 
     Raises DataError for no frames or none to scale by, UnknownElementError naming the frame, ConfigError for an architecture without
     last layers, and what `load_potential` raises.
@@ -134,12 +134,10 @@ def calibrate(path: str | Path, train: Sequence[Frame], valid: Sequence[Frame], 
         if not frames:
             raise DataError(f"There are no {name} frames to calibrate {path} with; name files that hold some.")
         check_frames(potential, frames)
-    errors = evaluate(potential, label_graphs(valid, potential.cutoff))
-    noise = errors["energy_rmse_mev_per_atom"] / 1000, errors["force_rmse_mev_per_ang"] / 1000
     record = UncertaintyRecord(
         scales=dict.fromkeys(get_args(Quantity), 1.0), rmse={}, training_frames=len(train), calibration_frames=len(valid)
     )
-    directions = _directions(_information(potential, label_graphs(train, potential.cutoff), *noise))
+    directions = _directions(_covariance(potential, label_graphs(train, potential.cutoff)))
     calculator.uncertainty = Uncertainty(directions, record)
     raw = reliability(calculator, valid)
     scales = {name: pairs.scale() for name, pairs in raw.items()}
@@ -149,25 +147,23 @@ def calibrate(path: str | Path, train: Sequence[Frame], valid: Sequence[Frame], 
     return {name: pairs.scaled(scales[name]) for name, pairs in raw.items()}
 
 
-def _information(potential: Potential, data: Sequence[LabelledGraph], energy_noise: float, force_noise: float) -> torch.Tensor:
-    """Return S of `Uncertainty`, [n_weights, n_weights] float64: of energies per atom and force components, each over its noise."""
+def _covariance(potential: Potential, data: Sequence[LabelledGraph]) -> torch.Tensor:
+    """Return C of `Uncertainty`, [n_weights, n_weights] float64, eV^2."""
     size = sum(weight.numel() for weight in last_layer_weights(potential.network).values())
-    information = torch.zeros((size, size), dtype=torch.float64)
+    covariance = torch.zeros((size, size), dtype=torch.float64)
     for start in range(0, len(data), _BATCH):
         graph = collate_labelled(data[start : start + _BATCH]).graph.to(potential.device)
-        counts = torch.bincount(graph.batch)
-        parts = last_layer_parts(potential, graph, torch.eye(size))
-        rows = [torch.cat([part["energy"] / counts / energy_noise, part["forces"].reshape(-1) / force_noise]).cpu() for part in parts]
-        features = torch.stack(rows, dim=1)
-        information += features.T @ features
-    return information
+        parts = last_layer_parts(potential, graph, torch.eye(size), forces=False)
+        features = torch.stack([(part["energy"] / torch.bincount(graph.batch)).cpu() for part in parts], dim=1)
+        covariance += features.T @ features
+    return covariance
 
 
-def _directions(information: torch.Tensor) -> torch.Tensor:
-    """Return N_DIRECTIONS rows d_k with sum_k d_k d_k^T close to the inverse of `information`: exact where there are as many as weights."""
-    size = len(information)
-    ridge = _REGULARIZER * float(torch.linalg.matrix_norm(information, 2))
-    inverse = torch.linalg.inv(torch.linalg.cholesky(information + ridge * torch.eye(size, dtype=torch.float64)))
+def _directions(covariance: torch.Tensor) -> torch.Tensor:
+    """Return N_DIRECTIONS rows d_k, sum_k d_k d_k^T close to the inverse of the covariance: exact where there are as many as weights."""
+    size = len(covariance)
+    ridge = _REGULARIZER * float(torch.linalg.matrix_norm(covariance, 2))
+    inverse = torch.linalg.inv(torch.linalg.cholesky(covariance + ridge * torch.eye(size, dtype=torch.float64)))
     count = min(N_DIRECTIONS, size)
     # Orthogonal: they scatter less than independent ones, and the same file gives the same deviations.
     random = torch.randn((size, size), dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -41,14 +41,15 @@ class UncertaintyRecord(BaseModel):
 class Uncertainty:
     """Standard deviations of one potential's energies, forces and stress from the rigidity of its last layers.
 
-    The energy is linear in the weights w of the last layers, so a quantity q (energy, force component, stress component) has features
-    g = dq/dw, and with S = sum of g g^T / noise^2 over the labels of the training frames its variance is, as in last-layer prediction
-    rigidity (Bigi, Chong, Ceriotti, Grasselli, Mach. Learn.: Sci. Technol. 5, 045018 (2024), arXiv:2403.02251),
+    The energy is linear in the weights w of the last layers. With the features f = dE/dw per atom of the training structures and
+    C = sum of f f^T + a small multiple of the unit matrix, the variance of a quantity q (energy, force or stress component) is
 
-        var(q) = scale_q^2 g^T S^-1 g = scale_q^2 sum_k (d_k . g)^2.
+        var(q) = scale_q^2 g^T C^-1 g = scale_q^2 sum_k (d_k . g)^2,    g = dq/dw,
 
-    Forces and stress are derivatives of the energy, so d_k . g is what the potential gives with d_k in place of w: as in a shallow
-    ensemble (Kellner, Ceriotti, Mach. Learn.: Sci. Technol. 5, 035006 (2024)), every direction d_k costs one evaluation.
+    as in last-layer prediction rigidity (Bigi, Chong, Ceriotti, Grasselli, Mach. Learn.: Sci. Technol. 5, 045018 (2024),
+    arXiv:2403.02251). Forces and stress are derivatives of the energy, so d_k . g is what the potential gives with d_k in place of w:
+    every direction d_k is the member of a shallow ensemble (Kellner, Ceriotti, Mach. Learn.: Sci. Technol. 5, 035006 (2024)) and
+    costs one evaluation.
 
     directions [n_directions, n_weights], float64: rows d_k; fewer than weights give an unbiased estimate of the sum over all.
     """
