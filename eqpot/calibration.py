@@ -130,6 +130,8 @@ def calibrate(path: str | Path, train: Sequence[Frame], valid: Sequence[Frame], 
     header = read_header(path)
     calculator = EqpotCalculator(path, dtype=header.dtype)
     potential = calculator.potentials[0]
+    # First, as it refuses what no data can mend.
+    last_layer_weights(potential.network)
     for name, frames in (("training", train), ("validation", valid)):
         if not frames:
             raise DataError(f"There are no {name} frames to calibrate {path} with; name files that hold some.")
