@@ -239,6 +239,12 @@ def test_a37_files_whose_parts_disagree_are_refused(calibrated, tmp_path, change
         EqpotCalculator(tmp_path / "p.safetensors")
 
 
+def test_a37_an_old_calibrated_file_keeps_its_deviations():
+    path = ROOT / "tests" / "museum" / "format_3.safetensors"
+    expected = json.loads(path.with_suffix(".json").read_text())["energy_std"]
+    assert EqpotCalculator(path, dtype="float64").get_property("energy_std", ethanol()) == pytest.approx(expected, rel=1e-6)
+
+
 def test_what_cannot_be_calibrated_is_refused(calibrated, tmp_path):
     plain = calibrated[1] / "plain.safetensors"
     frames = calibrated[3][:2]

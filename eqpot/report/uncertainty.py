@@ -46,7 +46,7 @@ def show_uncertainty(page: Page, found: Mapping[Quantity, Reliability], record: 
             "RMSE",
             "within 1 σ",
             "within 2 σ",
-            "miscalibration area",
+            "miscalibration",
             "gain, nats",
             "rank correlation",
             "surer half",
