@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from eqpot import EqpotCalculator, load_potential
-from eqpot.calibration import Reliability, calibrate, reliability
+from eqpot.calibration import N_DIRECTIONS, Reliability, _directions, calibrate, reliability
 from eqpot.cli.main import app
 from eqpot.compress import compress
 from eqpot.data import Frame
@@ -140,6 +140,17 @@ def test_a45_deviations_are_those_of_the_equation(calibrated):
     force = (plus - minus) / (2 * step)
     expected = scales["forces"] * torch.sqrt(force @ torch.linalg.solve(covariance, force))
     assert calculator.get_property("forces_std", atoms)[2, 1] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_a45_fewer_directions_than_weights_give_the_same_deviations_on_average():
+    generator = torch.Generator().manual_seed(0)
+    factor, vectors = (torch.randn(shape, dtype=torch.float64, generator=generator) for shape in ((128, 128), (128, 400)))
+    covariance = factor @ factor.T + torch.eye(128)
+    directions = _directions(covariance)
+    assert directions.shape == (N_DIRECTIONS, 128)
+    ratio = (directions @ vectors).square().sum(dim=0) / (vectors * torch.linalg.solve(covariance, vectors)).sum(dim=0)
+    assert float(ratio.mean()) == pytest.approx(1.0, abs=0.1)
+    assert torch.equal(directions, _directions(covariance))
 
 
 def test_a45_scales_are_found_and_hold_on_other_frames(calibrated):
