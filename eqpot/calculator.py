@@ -18,9 +18,10 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from eqpot.errors import ConfigError, UnknownElementError
 from eqpot.graph import AtomGraph
 from eqpot.hessian import hessian
-from eqpot.model_file import load_potential
+from eqpot.model_file import load_potential, load_uncertainty
 from eqpot.neighbors import VerletList
 from eqpot.potential import Potential
+from eqpot.uncertainty import Uncertainty
 
 _Value = TypeVar("_Value")
 
@@ -40,7 +41,8 @@ class EqpotCalculator(Calculator):
     it raises PropertyNotImplementedError.
 
     A committee's results are means over its potentials. The sample standard deviations (ddof = 1) of two or more are results
-    too: energy_std, energies_std [n_atoms], forces_std [n_atoms, 3], stress_std [6]. ASE has no names for these: its writers leave
+    too: energy_std, energies_std [n_atoms], forces_std [n_atoms, 3], stress_std [6]. A single potential has them where its file is
+    calibrated (`eqpot.calibration`), and computes them where they are asked for. ASE has no names for these: its writers leave
     them out and `SinglePointCalculator` refuses them; `export_properties` returns the others.
 
     Energies asked for alone cost no reverse pass; forces and stress come together, and `stresses` only where they are asked for.
@@ -102,15 +104,27 @@ class EqpotCalculator(Calculator):
             self._lists = {potential.cutoff: VerletList(potential.cutoff, parameters["skin"]) for potential in potentials}
             self.potentials = potentials
             self.parameters = parameters
-            deviations = list(_DEVIATIONS) if len(self.potentials) > 1 else []
-            self.implemented_properties = [*type(self).implemented_properties, *deviations]
-            self.reset()
+            paths = _paths(parameters["model"])
+            self.uncertainty = load_uncertainty(paths[0]) if len(paths) == 1 else None
         return changed
 
     def __getstate__(self) -> dict[str, Any]:
         # Potentials go along, as many bytes as in their files: where a pickle is opened the path may lead to another file, or none.
         # Lists change from call to call: copies have their own.
         return self.__dict__ | {"_lists": {cutoff: copy.copy(verlet) for cutoff, verlet in self._lists.items()}}
+
+    @property
+    def uncertainty(self) -> Uncertainty | None:
+        """What gives a single potential its standard deviations; None where it is not calibrated, and for a committee."""
+        return self._uncertainty
+
+    @uncertainty.setter
+    def uncertainty(self, uncertainty: Uncertainty | None) -> None:
+        self._uncertainty = uncertainty
+        known = set(_DEVIATIONS.values()) if len(self.potentials) > 1 else {*uncertainty.quantities} if uncertainty else set()
+        deviations = [name for name, mean in _DEVIATIONS.items() if mean in known]
+        self.implemented_properties = [*type(self).implemented_properties, *deviations]
+        self.reset()
 
     @property
     def skin(self) -> float:
@@ -129,8 +143,14 @@ class EqpotCalculator(Calculator):
         if not has_stress and not wanted.isdisjoint(_STRESSES):
             raise PropertyNotImplementedError("The structure's cell has no volume, so it has no stress; give it a cell.")
         forces, stresses = not wanted <= set(_ENERGIES), "stresses" in wanted
-        members = self._each(structure, lambda potential, graph: _arrays(potential.evaluate(graph, forces, stresses)))
-        names = [name for name in members[0] if has_stress or name not in _STRESSES]
+        uncertainty = self.uncertainty if not _DEVIATIONS.keys().isdisjoint(properties or []) else None
+
+        def evaluate(potential: Potential, graph: AtomGraph) -> dict[str, np.ndarray]:
+            deviations = _arrays(uncertainty.deviations(potential, graph, forces)) if uncertainty else {}
+            return _arrays(potential.evaluate(graph, forces, stresses)) | {f"{name}_std": value for name, value in deviations.items()}
+
+        members = self._each(structure, evaluate)
+        names = [name for name in members[0] if has_stress or name.removesuffix("_std") not in _STRESSES]
         results = {name: np.mean([member[name] for member in members], axis=0) for name in names}
         if len(members) > 1:
             deviations = {name: [member[mean] for member in members] for name, mean in _DEVIATIONS.items() if mean in names}

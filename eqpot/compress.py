@@ -7,7 +7,7 @@ import torch
 
 from eqpot.errors import ConfigError
 from eqpot.graph import AtomGraph
-from eqpot.model_file import RadialTable, load_potential, read_header, save_potential
+from eqpot.model_file import RadialTable, load_potential, load_uncertainty, read_header, save_potential
 from eqpot.network.fibre_bundle import FibreBundleNetwork
 from eqpot.network.radial_table import TabulatedRadial, intervals_of, tabulate
 from eqpot.potential import Potential
@@ -41,7 +41,7 @@ def compress(path: str | Path, output: str | Path, graphs: Sequence[AtomGraph], 
     assert isinstance(rounded.radial, TabulatedRadial)
     rounded.radial.deviations = deviations
     compressed.to(getattr(torch, header.dtype))
-    save_potential(compressed, output, header.training)
+    save_potential(compressed, output, header.training, load_uncertainty(path))
     return RadialTable(n_intervals=n_intervals, deviations=deviations)
 
 

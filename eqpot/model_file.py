@@ -25,9 +25,11 @@ from eqpot.network.ponita import PonitaNetwork
 from eqpot.network.radial_table import SUPPORT, TabulatedRadial, tabulate
 from eqpot.network.reference_config import ReferenceConfig
 from eqpot.potential import DTYPES, Potential, check_device
+from eqpot.uncertainty import Uncertainty, UncertaintyRecord, check_directions
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _HEADER_KEY = "eqpot"
+_DIRECTIONS = "uncertainty.directions"
 _UNITS = {"energy": "eV", "length": "angstrom"}
 _CONFIGS: dict[str, type[NetworkConfig | ReferenceConfig]] = {
     "fibre_bundle": NetworkConfig,
@@ -63,6 +65,7 @@ class ModelHeader(BaseModel):
     versions: dict[str, str]
     training: dict[str, Any]
     radial_table: RadialTable | None = None
+    uncertainty: UncertaintyRecord | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -91,10 +94,12 @@ class ModelHeader(BaseModel):
         return self
 
 
-def save_potential(potential: Potential, path: str | Path, training: dict[str, Any] | None = None) -> None:
+def save_potential(
+    potential: Potential, path: str | Path, training: dict[str, Any] | None = None, uncertainty: Uncertainty | None = None
+) -> None:
     """Write a potential to `path`, atomically: an interrupted call leaves an earlier file as it was.
 
-    training: what made the weights, such as {"data_sha256": ..., "frames": ...}; anything JSON can hold.
+    training: what made the weights, such as {"data_sha256": ..., "frames": ...}; anything JSON can hold. uncertainty: of these weights.
     """
     network = potential.network
     header = ModelHeader(
@@ -110,12 +115,15 @@ def save_potential(potential: Potential, path: str | Path, training: dict[str, A
         versions={"eqpot": version("eqpot"), "torch": version("torch"), "python": platform.python_version()},
         training=training or {},
         radial_table=_radial_table(network),
+        uncertainty=uncertainty.record if uncertainty else None,
     )
     tensors = {f"network.{name}": tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     orientations = network.stored_orientations()
     if orientations is not None:
         tensors["orientations"] = orientations
     tensors["reference_energies"] = potential.reference_energies.detach().cpu()
+    if uncertainty is not None:
+        tensors[_DIRECTIONS] = uncertainty.directions.detach().cpu().contiguous()
     write_atomically(Path(path), save(tensors, metadata={_HEADER_KEY: header.model_dump_json()}))
 
 
@@ -145,12 +153,21 @@ def load_potential(path: str | Path, device: str = "cpu", dtype: str | None = No
             network = _build_network(header, tensors, orientations)
         potential = Potential(network, numbers_of(header.elements), references, header.scale)
         potential.to(dtype=DTYPES[dtype or header.dtype])
+        directions = tensors.pop(_DIRECTIONS, None)
+        if directions is not None:
+            check_directions(network, directions)
         network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in tensors.items()})
     except (KeyError, RuntimeError, ValueError, ConfigError) as error:
         raise ModelFileError(f"The model file {path} does not hold together ({_first_line(error)}); fetch or export it again.") from error
     potential.to(device).eval().requires_grad_(False)
     potential.fuse()
     return potential
+
+
+def load_uncertainty(path: str | Path) -> Uncertainty | None:
+    """Return the uncertainty of the potential at `path`, or None where it is not calibrated; ModelFileError as in `load_potential`."""
+    header, tensors = _read(Path(path), tensors=True)
+    return Uncertainty(tensors[_DIRECTIONS], header.uncertainty) if header.uncertainty else None
 
 
 def _build_network(header: ModelHeader, tensors: dict[str, torch.Tensor], orientations: torch.Tensor | None) -> Network:
@@ -184,6 +201,8 @@ def _check_tensors(header: ModelHeader, tensors: dict[str, torch.Tensor]) -> Non
     network = header.network
     if tensors["reference_energies"].shape != (len(header.elements),):
         raise ValueError(f"there are reference energies of shape {tuple(tensors['reference_energies'].shape)}")
+    if (_DIRECTIONS in tensors) != (header.uncertainty is not None):
+        raise ValueError("the header and the tensors disagree on the uncertainty")
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} is not finite")

@@ -2,6 +2,7 @@
 
 import typer
 
+from eqpot.cli.calibrate import calibrate
 from eqpot.cli.compress import compress
 from eqpot.cli.convert import convert
 from eqpot.cli.doctor import doctor
@@ -14,12 +15,12 @@ from eqpot.cli.train import train
 
 app = typer.Typer(
     name="eqpot",
-    help="Interatomic potentials on position-orientation space: fit, evaluate, report, select, run, export, compress, convert, examine.",
+    help="Interatomic potentials on position-orientation space: fit, report, calibrate, run, export and more.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for function in (train, evaluate, report, select, md, export, compress, convert):
+for function in (train, evaluate, report, calibrate, select, md, export, compress, convert):
     app.command()(function)
 app.add_typer(doctor, name="doctor")
 

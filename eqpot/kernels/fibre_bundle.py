@@ -123,6 +123,16 @@ class FusedFibreBundle:
             model.blocks[number].energy_bias = float(energy.bias)
         return model
 
+    def with_readout(self, weights: torch.Tensor) -> "FusedFibreBundle":
+        """Return the kernel with other weights [n_blocks, n_channels] of the last layers, and none of their biases; all else is shared."""
+        other = copy.copy(self)
+        other._keep = [*self._keep]
+        other._model = _Model.from_buffer_copy(self._model)
+        for number, weight in enumerate(weights):
+            other._model.blocks[number].energy_weight = other._hold(weight)
+            other._model.blocks[number].energy_bias = 0.0
+        return other
+
     def _tabulate(self, target: int, source: int) -> None:
         """Make the tables of the edges from one species to another."""
         network = self.network

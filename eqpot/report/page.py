@@ -32,6 +32,7 @@ figure { margin: 0; background: #fff; border: 1px solid var(--line); border-radi
 figure svg { width: 100%; height: auto; display: block; }
 figcaption { color: var(--soft); font-size: .85rem; padding: .2rem .4rem; }
 .scroll { overflow-x: auto; background: #fff; border: 1px solid var(--line); border-radius: .6rem; }
+.figures + .scroll { margin-top: .8rem; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .4rem .8rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }

@@ -13,6 +13,8 @@ import yaml
 from ase.data import chemical_symbols
 from matplotlib.figure import Figure
 
+from eqpot.calculator import EqpotCalculator
+from eqpot.calibration import reliability
 from eqpot.config_file import load_config
 from eqpot.data import Frame, LabelKeys, read_frames
 from eqpot.errors import ConfigError
@@ -20,6 +22,7 @@ from eqpot.model_file import ModelHeader, load_potential, read_header
 from eqpot.neighbors import neighbor_list
 from eqpot.report.page import COLORS, Page, panel
 from eqpot.report.predictions import Prediction, predict
+from eqpot.report.uncertainty import show_uncertainty
 from eqpot.training.config import TrainConfig
 from eqpot.training.trainer import read_split
 from eqpot.units import GIGAPASCAL
@@ -29,10 +32,11 @@ _POINTS = 4000
 """Points of a parity plot at most: more would only hide each other."""
 
 
-def report_training(folder: str | Path, output: str | Path, data: Sequence[str | Path] = ()) -> None:
+def report_training(folder: str | Path, output: str | Path, data: Sequence[str | Path] = (), potential: str | Path | None = None) -> None:
     """Write the HTML page of a run folder.
 
-    data: test frames; without them the validation frames are shown, which chose the weights.
+    data: test frames; without them the validation frames are shown, which chose the weights. potential: a model file of the run in
+    place of its potential.safetensors, such as the calibrated one, of which the page shows how well its uncertainties hold.
     Raises ConfigError where the folder is no training run, and what reading and evaluating its data raise.
     """
     folder = Path(folder)
@@ -40,11 +44,12 @@ def report_training(folder: str | Path, output: str | Path, data: Sequence[str |
     if missing:
         raise ConfigError(f"{folder} has no {', '.join(missing)}; name the run folder of `eqpot train`, after its first validation.")
     config = load_config(TrainConfig, folder / "config.yaml", [])
-    header = read_header(folder / "potential.safetensors")
+    model = Path(potential) if potential else folder / "potential.safetensors"
+    header = read_header(model)
     train, valid = read_split(config)
     keys = LabelKeys(config.data.energy_key, config.data.forces_key, config.data.stress_key)
     tested, name = (read_frames(list(data), keys), "test") if data else (valid, "validation")
-    predictions = predict(load_potential(folder / "potential.safetensors"), tested)
+    predictions = predict(load_potential(model), tested)
     metrics = _read_metrics(folder / "metrics.csv")
 
     page = Page(folder.name, _subtitle(header, config, metrics))
@@ -55,6 +60,9 @@ def report_training(folder: str | Path, output: str | Path, data: Sequence[str |
     page.figures([_energy_parity(predictions), *_force_parities(predictions), *_stress_parity(predictions)])
     page.heading("Where the errors are")
     page.figures([_error_against_force(predictions), _error_distribution(predictions)])
+    if header.uncertainty is not None:
+        found = reliability(EqpotCalculator(model, dtype=header.dtype), tested)
+        show_uncertainty(page, found, header.uncertainty, f"{len(tested):,} {name} frames")
     _worst(page, predictions)
     _data(page, {"training": train, name: tested}, config.network.cutoff)
     page.heading("Settings")

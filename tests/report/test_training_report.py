@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from eqpot import load_potential
+from eqpot import EqpotCalculator, load_potential
+from eqpot.calibration import calibrate, reliability
 from eqpot.cli.main import app
 from eqpot.data import label_graphs, read_frames
 from eqpot.errors import ConfigError
@@ -44,6 +45,25 @@ def test_the_page_stands_alone_and_says_what_was_measured(run):
     assert f"{errors['energy_mae_mev_per_atom']:.3g} <small>meV/atom" in page
     assert re.search(r"<td>shortest distance, Å</td><td>\d\.\d\d</td>", page)
     assert "n_channels: 8" in page
+
+
+def test_a45_the_calibration_is_shown_where_there_is_one(run, tmp_path):
+    frames, calibrated = read_frames(SILICON), tmp_path / "calibrated.safetensors"
+    calibrate(run / "potential.safetensors", frames[:8], frames[8:12], calibrated)
+    result = CliRunner().invoke(
+        app, ["report", str(run), "--data", str(SILICON), "--potential", str(calibrated), "-o", str(tmp_path / "page.html")]
+    )
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    # Coverage of all, reliability of energy, forces and stress.
+    assert page.count("<svg") == 8 + 4
+    found = reliability(EqpotCalculator(calibrated), frames)
+    for name, quantity in (("energy", "energy"), ("force", "forces"), ("stress", "stress")):
+        row = page[page.index("within 1 σ") :]
+        cells = re.search(rf"<td>{name}</td>(<td>.*?</tr>)", row)[1]
+        assert f"<td>{100 * found[quantity].coverage(1):.1f} %</td>" in cells
+    report_training(run, tmp_path / "plain.html", [SILICON])
+    assert "Uncertainty" not in (tmp_path / "plain.html").read_text(encoding="utf-8")
 
 
 def test_the_worst_frame_comes_first(run, tmp_path):

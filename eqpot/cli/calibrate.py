@@ -1,0 +1,65 @@
+"""`eqpot calibrate`: standard deviations that held-out errors have scaled."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eqpot.cli.console import command, console
+
+
+@command
+def calibrate(
+    potentials: Annotated[list[Path], typer.Argument(help="Model file, or those of a committee.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Model file to write; not for a committee.")] = None,
+    train: Annotated[list[Path] | None, typer.Option(help="Frames that the potential was fitted to; not for a committee.")] = None,
+    valid: Annotated[list[Path] | None, typer.Option(help="Other frames, which give the scales.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="config.yaml of the run: its split and label keys, and its files where --train names none.")
+    ] = None,
+    energy_key: Annotated[str, typer.Option(help="Name of the energy in the data.")] = "energy",
+    forces_key: Annotated[str, typer.Option(help="Name of the forces in the data.")] = "forces",
+    stress_key: Annotated[str, typer.Option(help="Name of the stress in the data.")] = "stress",
+) -> None:
+    """Write a potential that knows its standard deviations; of a committee, print the factors that calibrate them."""
+    from rich.table import Table
+
+    from eqpot.calculator import EqpotCalculator
+    from eqpot.calibration import UNITS, calibrate, reliability
+    from eqpot.config_file import load_config
+    from eqpot.data import LabelKeys, read_frames
+    from eqpot.errors import ConfigError
+    from eqpot.files import check_writable
+    from eqpot.training import TrainConfig
+    from eqpot.training.trainer import read_split
+
+    alone = len(potentials) == 1
+    if alone != (output is not None):
+        raise ConfigError("One potential needs --output for the calibrated file, and a committee, which has none, takes no --output.")
+    if output is not None:
+        check_writable(output)
+    if recipe is not None:
+        config = load_config(TrainConfig, recipe, [])
+        files = {name: paths for name, paths in (("train", train), ("valid", valid)) if paths}
+        fitted, held_out = read_split(config.model_copy(update={"data": config.data.model_copy(update=files)}))
+    elif valid and (train or not alone):
+        keys = LabelKeys(energy_key, forces_key, stress_key)
+        fitted, held_out = read_frames(train, keys) if alone and train else [], read_frames(list(valid), keys)
+    else:
+        raise ConfigError("The frames are missing; name --train and --valid (a committee: --valid alone), or the --recipe of the run.")
+    if output is not None:
+        found = calibrate(potentials[0], fitted, held_out, output)
+        title, factors = f"{output}, scaled on {len(held_out)} frames", dict.fromkeys(found, 1.0)
+    else:
+        found = reliability(EqpotCalculator([*potentials]), held_out)
+        factors = {name: pairs.scale() for name, pairs in found.items()}
+        found = {name: pairs.scaled(factors[name]) for name, pairs in found.items()}
+        title = f"Committee of {len(potentials)}: multiply its deviations by the factor, found on {len(held_out)} frames"
+    table = Table(title=title)
+    for heading in ("quantity", *(() if alone else ("factor",)), "RMSE", "within 1 sigma", "within 2 sigma"):
+        table.add_column(heading, justify="left" if heading == "quantity" else "right")
+    for name, pairs in found.items():
+        unit, size = UNITS[name]
+        coverages = (f"{100 * pairs.coverage(z):.0f} %" for z in (1, 2))
+        table.add_row(name, *(() if alone else (f"{factors[name]:.3f}",)), f"{pairs.rmse() / size:.3g} {unit}", *coverages)
+    console.print(table)
