@@ -97,7 +97,7 @@ class Reliability:
 def reliability(calculator: EqpotCalculator, frames: Sequence[Frame]) -> dict[Quantity, Reliability]:
     """Evaluate the frames with a calculator that gives deviations: energies per atom, force components and, where labelled, stress.
 
-    Raises UnknownElementError, naming the frame, and ConfigError where the calculator gives no deviations.
+    Frames without energy or forces are passed over. Raises UnknownElementError, naming the frame, and ConfigError where the calculator gives no deviations.
     """
     if "forces_std" not in calculator.implemented_properties:
         raise ConfigError("The potential is not calibrated; run `eqpot calibrate` first, or name a committee of several.")
@@ -105,6 +105,8 @@ def reliability(calculator: EqpotCalculator, frames: Sequence[Frame]) -> dict[Qu
         check_frames(potential, frames)
     pairs: dict[Quantity, list[tuple[np.ndarray, np.ndarray]]] = {"energy": [], "forces": [], "stress": []}
     for frame in frames:
+        if frame.energy is None or frame.forces is None:
+            continue
         calculator.calculate(frame.atoms, ["forces_std"])
         results, n_atoms = calculator.results, len(frame.atoms)
         error = (results["energy"] - frame.energy) / n_atoms

@@ -31,7 +31,7 @@ def calibrate(
     from eqpot.errors import ConfigError
     from eqpot.files import check_writable
     from eqpot.training import TrainConfig
-    from eqpot.training.trainer import read_split
+    from eqpot.training.start import read_split
 
     alone = len(potentials) == 1
     if alone != (output is not None):
@@ -40,7 +40,9 @@ def calibrate(
         check_writable(output)
     if recipe is not None:
         config = load_config(TrainConfig, recipe, [])
-        files = {name: paths for name, paths in (("train", train), ("valid", valid)) if paths}
+        first = config.data.train[0]
+        named = {"train": train, "valid": valid}
+        files = {name: [first.model_copy(update={"path": path}) for path in paths] for name, paths in named.items() if paths}
         fitted, held_out = read_split(config.model_copy(update={"data": config.data.model_copy(update=files)}))
     elif valid and (train or not alone):
         keys = LabelKeys(energy_key, forces_key, stress_key)

@@ -6,34 +6,41 @@ from dataclasses import dataclass
 import numpy as np
 
 from eqpot.data import Frame, label_graphs
+from eqpot.errors import DataError
 from eqpot.potential import Potential
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A frame with what the potential makes of it: energy in eV, forces [n_atoms, 3] in eV/Å, stress [3, 3] in eV/Å^3."""
+    """A frame with what the potential makes of it: energy in eV, forces [n_atoms, 3] in eV/Å, stress [3, 3] in eV/Å^3; and its labels."""
 
     frame: Frame
     energy: float
     forces: np.ndarray
     stress: np.ndarray
+    energy_label: float
+    force_labels: np.ndarray
 
     @property
     def energy_error(self) -> float:
         """Error of the energy per atom, eV."""
-        return (self.energy - self.frame.energy) / len(self.frame.atoms)
+        return (self.energy - self.energy_label) / len(self.frame.atoms)
 
     @property
     def force_errors(self) -> np.ndarray:
         """Errors of the force components [n_atoms, 3], eV/Å."""
-        return self.forces - self.frame.forces
+        return self.forces - self.force_labels
 
 
 def predict(potential: Potential, frames: Sequence[Frame]) -> list[Prediction]:
-    """Evaluate every frame; errors as in `Potential.evaluate` and `label_graphs`."""
+    """Evaluate every frame that has energy and forces; errors as in `Potential.evaluate` and `label_graphs`, DataError for none."""
     predictions = []
     for frame, labelled in zip(frames, label_graphs(frames, potential.cutoff), strict=True):
+        if frame.energy is None or frame.forces is None:
+            continue
         result = potential.evaluate(labelled.graph.to(potential.device))
         arrays = {name: value.cpu().numpy() for name, value in result.items()}
-        predictions.append(Prediction(frame, float(arrays["energy"][0]), arrays["forces"], arrays["stress"][0]))
+        predictions.append(Prediction(frame, float(arrays["energy"][0]), arrays["forces"], arrays["stress"][0], frame.energy, frame.forces))
+    if not predictions:
+        raise DataError("No frame has both an energy and forces, so there is nothing to compare with; name others.")
     return predictions

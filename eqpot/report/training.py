@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from eqpot.calculator import EqpotCalculator
 from eqpot.calibration import reliability
 from eqpot.config_file import load_config
-from eqpot.data import Frame, LabelKeys, read_frames
+from eqpot.data import Frame, read_frames
 from eqpot.errors import ConfigError
 from eqpot.model_file import ModelHeader, load_potential, read_header
 from eqpot.neighbors import neighbor_list
@@ -24,7 +24,7 @@ from eqpot.report.page import COLORS, Page, panel
 from eqpot.report.predictions import Prediction, predict
 from eqpot.report.uncertainty import show_uncertainty
 from eqpot.training.config import TrainConfig
-from eqpot.training.trainer import read_split
+from eqpot.training.start import read_split
 from eqpot.units import GIGAPASCAL
 
 _WORST = 10
@@ -40,19 +40,20 @@ def report_training(folder: str | Path, output: str | Path, data: Sequence[str |
     Raises ConfigError where the folder is no training run, and what reading and evaluating its data raise.
     """
     folder = Path(folder)
-    missing = [name for name in ("config.yaml", "metrics.csv", "potential.safetensors") if not (folder / name).is_file()]
+    missing = [name for name in ("config.yaml", "metrics.csv", "timings.csv", "potential.safetensors") if not (folder / name).is_file()]
     if missing:
         raise ConfigError(f"{folder} has no {', '.join(missing)}; name the run folder of `eqpot train`, after its first validation.")
     config = load_config(TrainConfig, folder / "config.yaml", [])
     model = Path(potential) if potential else folder / "potential.safetensors"
     header = read_header(model)
     train, valid = read_split(config)
-    keys = LabelKeys(config.data.energy_key, config.data.forces_key, config.data.stress_key)
+    # Test files are taken to name their labels as the training files do.
+    keys = config.data.train[0].source().keys
     tested, name = (read_frames(list(data), keys), "test") if data else (valid, "validation")
     predictions = predict(load_potential(model), tested)
-    metrics = _read_metrics(folder / "metrics.csv")
+    metrics, timings = (_read_columns(folder / name) for name in ("metrics.csv", "timings.csv"))
 
-    page = Page(folder.name, _subtitle(header, config, metrics))
+    page = Page(folder.name, _subtitle(header, config, metrics, timings))
     _headline(page, predictions, name)
     page.heading("Learning curves", "Errors on the validation frames, of the moving average of the weights.")
     page.figures(_learning_curves(metrics))
@@ -71,14 +72,14 @@ def report_training(folder: str | Path, output: str | Path, data: Sequence[str |
     page.write(output)
 
 
-def _read_metrics(path: Path) -> dict[str, np.ndarray]:
+def _read_columns(path: Path) -> dict[str, np.ndarray]:
     with path.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
 
 
-def _subtitle(header: ModelHeader, config: TrainConfig, metrics: dict[str, np.ndarray]) -> str:
-    epochs, steps, seconds = int(metrics["epoch"][-1]), int(metrics["step"][-1]), round(metrics["seconds"][-1])
+def _subtitle(header: ModelHeader, config: TrainConfig, metrics: dict[str, np.ndarray], timings: dict[str, np.ndarray]) -> str:
+    epochs, steps, seconds = int(metrics["epoch"][-1]), int(timings["step"][-1]), round(timings["seconds"][-1])
     return (
         f"{', '.join(header.elements)}; cutoff {header.cutoff} Å; {epochs:,} of {config.training.epochs:,} epochs, {steps:,} steps in "
         f"{timedelta(seconds=seconds)} ({1000 * seconds / steps:.1f} ms a step)."
@@ -134,7 +135,7 @@ def _parity(labels: np.ndarray, predicted: np.ndarray, quantity: str, unit: str,
 
 def _energy_parity(predictions: Sequence[Prediction]) -> tuple[Figure, str]:
     counts = np.array([len(item.frame.atoms) for item in predictions])
-    labels = np.array([item.frame.energy for item in predictions]) / counts
+    labels = np.array([item.energy_label for item in predictions]) / counts
     predicted = np.array([item.energy for item in predictions]) / counts
     # Against the mean: absolute DFT energies have no meaning, and their digits hide the spread.
     return _parity(labels - labels.mean(), predicted - labels.mean(), "energy", "eV/atom", COLORS[0]), (
@@ -145,7 +146,7 @@ def _energy_parity(predictions: Sequence[Prediction]) -> tuple[Figure, str]:
 def _by_element(predictions: Sequence[Prediction]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Return the labels and predictions of forces [n, 3], eV/Å, of each element."""
     numbers = np.concatenate([item.frame.atoms.numbers for item in predictions])
-    labels = np.concatenate([item.frame.forces for item in predictions])
+    labels = np.concatenate([item.force_labels for item in predictions])
     predicted = np.concatenate([item.forces for item in predictions])
     return {int(number): (labels[numbers == number], predicted[numbers == number]) for number in np.unique(numbers)}
 
@@ -220,7 +221,7 @@ def _worst(page: Page, predictions: Sequence[Prediction]) -> None:
                 str(item.frame.atoms.symbols),
                 f"{1000 * largest[index][atom]:.1f}",
                 f"{atom} ({item.frame.atoms.symbols[atom]})",
-                f"{np.linalg.norm(item.frame.forces[atom]):.2f}",
+                f"{np.linalg.norm(item.force_labels[atom]):.2f}",
                 f"{1000 * item.energy_error:+.2f}",
             )
         )
@@ -232,14 +233,16 @@ def _data(page: Page, sets: dict[str, Sequence[Frame]], cutoff: float | None) ->
     columns = []
     for name, frames in sets.items():
         counts = np.array([len(frame.atoms) for frame in frames])
-        energies = np.array([frame.energy for frame in frames]) / counts
+        energies = np.array([frame.energy / len(frame.atoms) for frame in frames if frame.energy is not None])
         elements = Counter(symbol for frame in frames for symbol in frame.atoms.symbols)
-        forces = np.concatenate([frame.forces.ravel() for frame in frames])
+        forces = np.concatenate([frame.forces.ravel() for frame in frames if frame.forces is not None])
         columns.append(
             {
                 "": name,
                 "frames": f"{len(frames):,}",
-                "of them with stress": f"{sum(frame.stress is not None for frame in frames):,}",
+                "of them with energy, forces, stress": ", ".join(
+                    f"{sum(getattr(frame, label) is not None for frame in frames):,}" for label in ("energy", "forces", "stress")
+                ),
                 "atoms of a frame": f"{counts.min()} to {counts.max()}" if counts.min() < counts.max() else str(counts[0]),
                 "atoms of each element": ", ".join(f"{symbol} {count:,}" for symbol, count in sorted(elements.items())),
                 "energy, standard deviation, eV/atom": f"{energies.std():.4f}",

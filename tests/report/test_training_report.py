@@ -87,7 +87,7 @@ def test_the_same_run_gives_the_same_page(run, tmp_path):
 
 
 def test_a_folder_that_is_no_run_is_one_sentence(run, tmp_path):
-    with pytest.raises(ConfigError, match="has no config.yaml, metrics.csv, potential.safetensors"):
+    with pytest.raises(ConfigError, match="has no config.yaml, metrics.csv, timings.csv, potential.safetensors"):
         report_training(tmp_path, tmp_path / "page.html")
     other = tmp_path / "young"
     shutil.copytree(run, other)
