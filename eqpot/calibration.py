@@ -97,7 +97,8 @@ class Reliability:
 def reliability(calculator: EqpotCalculator, frames: Sequence[Frame]) -> dict[Quantity, Reliability]:
     """Evaluate the frames with a calculator that gives deviations: energies per atom, force components and, where labelled, stress.
 
-    Frames without energy or forces are passed over. Raises UnknownElementError, naming the frame, and ConfigError where the calculator gives no deviations.
+    Frames without energy or forces are passed over. Raises UnknownElementError, naming the frame, and ConfigError where the calculator
+    gives no deviations.
     """
     if "forces_std" not in calculator.implemented_properties:
         raise ConfigError("The potential is not calibrated; run `eqpot calibrate` first, or name a committee of several.")
