@@ -31,7 +31,7 @@ test: lint
 slow: install
 	$(BIN)/python -m pytest -m slow
 
-# The generated zoo of the neighbour lists and their random walks, at length: about two hours.
+# The generated zoo of the neighbour lists and their random walks, at length: about an hour.
 zoo: install
 	EQPOT_ZOO=50000 EQPOT_STEPS=100000 $(BIN)/python -m pytest tests/neighbors
 

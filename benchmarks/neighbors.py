@@ -236,10 +236,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"One thread, torch {torch.__version__}, Python {sys.version.split()[0]}; median (quartiles) of {arguments.rounds} rounds.")
+    print(f"One thread, torch {torch.__version__}, Python {sys.version.split()[0]}.")
     if arguments.dynamics:
+        print("Means over the steps; every step is done with either list in turn.")
         dynamics_table((5, 11), steps=40)
     else:
+        print(f"Medians (quartiles) of {arguments.rounds} rounds.")
         builder_table(arguments.sizes, arguments.rounds)
 
 

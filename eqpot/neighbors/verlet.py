@@ -16,8 +16,8 @@ from eqpot.neighbors.search import all_pairs, check_finite, find_pairs, near_pai
 _SMALL = 64
 """Atoms up to which all pairs of an open structure are kept: to look at each is cheaper than ever to search."""
 
-_BUILD_COST = 8.0
-"""Cost of finding an edge over that of looking at it again; benchmarks/neighbors.py measures both."""
+_BUILD_COST = 3.0
+"""Cost of finding an edge over that of looking at it again, about; benchmarks/neighbors.py measures both."""
 
 
 @dataclass
