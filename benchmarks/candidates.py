@@ -36,7 +36,7 @@ from eqpot.neighbors import build_graph
 from eqpot.network.config import NetworkConfig
 from eqpot.potential import Potential
 from eqpot.training import TrainConfig, Trainer, evaluate
-from eqpot.training.trainer import new_potential, read_split
+from eqpot.training.start import read_split, start_potential
 from measure import rotation_error
 
 Results = dict[str, dict[str, dict[str, Any]]]
@@ -156,7 +156,7 @@ def loaded(task: Task, overrides: Mapping[str, Any], data: Path, folder: Path) -
     """Return a potential as a user loads it; its cost does not depend on the weights."""
     config = train_config(task, overrides, data, 60, 0, folder)
     frames, _ = read_split(config)
-    save_potential(new_potential(config, frames, average_neighbors=10.0), folder / "potential.safetensors")
+    save_potential(start_potential(config, frames, average_neighbors=10.0), folder / "potential.safetensors")
     return load_potential(folder / "potential.safetensors")
 
 
