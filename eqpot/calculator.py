@@ -97,15 +97,16 @@ class EqpotCalculator(Calculator):
             # A new object: a shallow copy of the calculator keeps the old one.
             parameters = Parameters({**self.parameters, **changed})
             _prepare_forks()
+            paths = _paths(parameters["model"])
             if changed.keys() == {"skin"}:
-                potentials = self.potentials
+                potentials, uncertainty = self.potentials, self.uncertainty
             else:
-                potentials = [load_potential(path, parameters["device"], parameters["dtype"]) for path in _paths(parameters["model"])]
+                potentials = [load_potential(path, parameters["device"], parameters["dtype"]) for path in paths]
+                uncertainty = load_uncertainty(paths[0]) if len(paths) == 1 else None
             self._lists = {potential.cutoff: VerletList(potential.cutoff, parameters["skin"]) for potential in potentials}
             self.potentials = potentials
             self.parameters = parameters
-            paths = _paths(parameters["model"])
-            self.uncertainty = load_uncertainty(paths[0]) if len(paths) == 1 else None
+            self.uncertainty = uncertainty
         return changed
 
     def __getstate__(self) -> dict[str, Any]:
