@@ -121,10 +121,11 @@ def _report(title: str, findings: "list[Finding]", facts: dict[str, Any], json_f
             # The file's name tells enough; the folder stays in the JSON.
             text.append("\n" + re.sub(r"[^\s=]*/", "", "\n".join(finding.frames)), style="dim")
         table.add_row(Text(finding.level, style=_COLORS[finding.level]), finding.check, text)
-    console.print(table)
+    if findings:
+        console.print(table)
     n_errors = sum(finding.level == "error" for finding in findings)
     n_warnings = sum(finding.level == "warning" for finding in findings)
-    console.print(f"{n_errors} errors, {n_warnings} warnings")
+    console.print(f"errors: {n_errors}, warnings: {n_warnings}")
     if json_file is not None:
         content = {**facts, "errors": n_errors, "warnings": n_warnings, "findings": [asdict(finding) for finding in findings]}
         write_atomically(json_file, (json.dumps(content, indent=2) + "\n").encode())
