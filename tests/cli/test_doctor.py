@@ -67,7 +67,7 @@ def test_model_tells_what_a_file_is(tmp_path, model_path):
     assert content["elements"] == "H, C, O"
     assert content["cutoff"] == 4.0
     assert content["fused kernel"] == "used" or "compiler" in content["fused kernel"]
-    assert float(content["force against differences"].split()[0]) < 1e-7
+    assert float(content["force against differences, of the largest force"].split()[0]) < 1e-7
     assert content["errors"] == 0
     assert run("model", tmp_path / "none.safetensors").exit_code == 1
 
