@@ -55,12 +55,12 @@ class _System(ctypes.Structure):
 class FusedFibreBundle:
     """Energies of a `FibreBundleNetwork` and their gradient with respect to the edge vectors.
 
-    Radial functions are splines through the network's own (quintic, knots `_SPACING` apart); everything else is the same
+    Radial functions are splines through the network's own (quintic, knots `_SPACING` / refinement apart); everything else is the same
     arithmetic in another order. Tables are made when a pair of elements is first met.
     Raises CompilationError where the kernel cannot be compiled or is not made for the network's shape.
     """
 
-    def __init__(self, network: FibreBundleNetwork, dtype: torch.dtype) -> None:
+    def __init__(self, network: FibreBundleNetwork, dtype: torch.dtype, refinement: int = 1) -> None:
         config = network.config
         lanes = 64 // dtype.itemsize
         if config.n_channels % lanes:
@@ -77,7 +77,9 @@ class FusedFibreBundle:
         self.dtype = dtype
         self.network = copy.deepcopy(network).double().cpu().requires_grad_(False)
         radial = network.radial
-        self._n_intervals = radial.n_intervals if isinstance(radial, TabulatedRadial) else intervals_of(config.cutoff, _SPACING[dtype])
+        self._n_intervals = (
+            radial.n_intervals if isinstance(radial, TabulatedRadial) else intervals_of(config.cutoff, _SPACING[dtype] / refinement)
+        )
         self._keep: list[torch.Tensor] = []
         self._workspace: dict[str, torch.Tensor] = {}
         self._lock = threading.Lock()

@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from eqpot.graph import collate, edge_vectors
-from eqpot.kernels import compiler, verify
+from eqpot.kernels import compiler, fibre_bundle, verify
 from eqpot.kernels.fibre_bundle import FusedFibreBundle
 from eqpot.kernels.verify import fused_network, largest_deviation
 from eqpot.model_file import load_potential, save_potential
@@ -291,3 +291,15 @@ def test_a12_edges_along_grid_directions_and_at_the_cutoff():
         atoms = Atoms("OCH", [[0, 0, 0], length * direction, -1.3 * direction])
         graph = build_graph(atoms, 5.0)
         torch.testing.assert_close(potential.evaluate(graph)["forces"], potential(*graph.tensors())["forces"], rtol=1e-8, atol=1e-8)
+
+
+def test_radial_functions_that_bend_sharply_get_closer_knots(monkeypatch):
+    """Knots three times too far apart for the tolerance are refined; the kernel is used nevertheless."""
+    network = random_potential(config=NetworkConfig(cutoff=4.0), dtype=torch.float32).network
+    monkeypatch.setitem(fibre_bundle._SPACING, torch.float32, 0.05)
+    coarse, fine = (verify.largest_deviation(fibre_bundle.FusedFibreBundle(network, torch.float32, factor)) for factor in (1, 3))
+    assert fine < coarse / 20
+    monkeypatch.setitem(verify.TOLERANCES, torch.float32, (fine * coarse) ** 0.5)
+    chosen = verify.fused_network(network)
+    assert chosen is not None
+    assert chosen._n_intervals == 3 * fibre_bundle.intervals_of(4.0, 0.05)
