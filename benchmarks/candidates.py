@@ -4,11 +4,7 @@ python benchmarks/candidates.py --data DATA --seconds 240 --results docs/candida
 python benchmarks/candidates.py --results docs/candidates.json --print
 
 A budget is CPU time of the training process, compilation left out; the learning rate ends with it. Finished runs are kept in the results
-and skipped, so a run that was stopped goes on with the same command. DATA (or the environment variable EQPOT_DATA) is a folder with
-
-rmd17/rmd17_{ethanol,aspirin}_{train,test}_01.npz   split 01 of rMD17 (Christensen and von Lilienfeld 2020)
-acac/{train_300K,test_MD_300K}.extxyz.gz            acetylacetone (Batatia et al. 2022, BOTNet-datasets)
-mlearn/Si_{train,test}.extxyz.gz                    silicon (Zuo et al. 2020)
+and skipped, so a run that was stopped goes on with the same command. `tasks.py` says what DATA (or EQPOT_DATA) must hold.
 """
 
 import argparse
@@ -21,11 +17,11 @@ import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from tasks import TASKS, Task
 
 from eqpot import load_potential
 from eqpot.data import label_graphs, read_frames
@@ -43,27 +39,8 @@ Results = dict[str, dict[str, dict[str, Any]]]
 """Task -> candidate -> what was measured."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """Data to learn from, and settings of the training that all candidates share; paths relative to the data folder."""
-
-    train: str
-    test: str
-    data: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-
-
-MOLECULE = {"n_train": 950, "n_valid": 50, "split": "ordered", "reference_energies": "mean"}
-TASKS = {
-    "ethanol": Task("rmd17/rmd17_ethanol_train_01.npz", "rmd17/rmd17_ethanol_test_01.npz", MOLECULE),
-    "aspirin": Task("rmd17/rmd17_aspirin_train_01.npz", "rmd17/rmd17_aspirin_test_01.npz", MOLECULE),
-    "acetylacetone": Task(
-        "acac/train_300K.extxyz.gz", "acac/test_MD_300K.extxyz.gz", {"n_train": 450, "n_valid": 50, "reference_energies": "mean"}
-    ),
-    "silicon": Task(
-        "mlearn/Si_train.extxyz.gz", "mlearn/Si_test.extxyz.gz", {"n_train": 193, "n_valid": 21}, {"batch_size": 2, "energy_weight": 30}
-    ),
-}
+SHORT = ("ethanol", "aspirin", "acetylacetone", "silicon")
+"""The tasks, by default."""
 
 POINTWISE = {"block": "pointwise", "n_blocks": 3}
 CANDIDATES: dict[str, dict[str, Any]] = {
@@ -93,15 +70,8 @@ CANDIDATES: dict[str, dict[str, Any]] = {
 
 def train_config(task: Task, overrides: Mapping[str, Any], data: Path, seconds: float, seed: int, folder: Path) -> TrainConfig:
     """Return the configuration of one run: no end but that of the budget, and one validation there."""
-    return TrainConfig.model_validate(
-        {
-            "output": folder / "run",
-            "seed": seed,
-            "data": {**task.data, "train": data / task.train},
-            "network": overrides,
-            "training": {**task.training, "minutes": seconds / 60, "epochs": 10**6, "validate_every": 10**6},
-        }
-    )
+    budget = {"minutes": seconds / 60, "epochs": 10**6, "validate_every": 10**6}
+    return TrainConfig.model_validate(task.config(data, folder / "run", overrides, budget, seed))
 
 
 def run_one(task: Task, overrides: Mapping[str, Any], data: Path, seconds: float, seed: int) -> dict[str, Any]:
@@ -112,7 +82,7 @@ def run_one(task: Task, overrides: Mapping[str, Any], data: Path, seconds: float
         trainer.run()
         path = Path(name) / "run" / "potential.safetensors"
         single, double = (load_potential(path, dtype=dtype) for dtype in ("float32", "float64"))
-        test = read_frames(data / task.test)
+        test = read_frames(data / task.tests[0])
         errors = evaluate(single, label_graphs(test, single.cutoff))
         return {
             "force_mae": errors["force_mae_mev_per_ang"],
@@ -176,7 +146,7 @@ def measure_costs(results: Results, tasks: Mapping[str, Task], data: Path, round
     torch.set_num_threads(1)
     for task_name, task in tasks.items():
         rows = results[task_name]
-        atoms = read_frames(data / task.test)[0].atoms
+        atoms = read_frames(data / task.tests[0])[0].atoms
         with tempfile.TemporaryDirectory() as folder:
             potentials = {name: loaded(task, row["network"], data, Path(folder)) for name, row in rows.items()}
         graphs = {name: build_graph(atoms, potential.cutoff) for name, potential in potentials.items()}
@@ -206,7 +176,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True, help="JSON file that is read and extended")
     parser.add_argument("--seconds", type=float, default=240.0, help="CPU seconds of a training")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(SHORT))
     parser.add_argument("--candidates", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
     parser.add_argument("--rounds", type=int, default=30, help="evaluations a median of the cost is taken over")
     parser.add_argument("--print", action="store_true", help="print the tables of the results and do nothing else")

@@ -1,6 +1,7 @@
 """NequIP and Allegro, compiled by AOTInductor once for every size, and NequIP in its rMD17 size, uncompiled."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from nequip.utils.aot import aot_export_model
 from nequip.utils.aoti_metadata import NEQUIP_AOTI_INPUTS_KEY, NEQUIP_AOTI_OUTPUTS_KEY, serialize_aoti_keys
 from nequip.utils.global_state import get_latest_global_state, set_global_state
 
-from structures import make_structure
-from workers.serve import Server, Step, endless_batches, labelled_frames, single_points
+from structures import average_neighbors, make_structure
+from workers.learner import Labelled, Learner, fit_job, statistics_of, training_step
+from workers.serve import Server, job_of_process, single_points
 
 ELEMENTS = ["C", "Cu", "H", "O", "Si"]
 """All that occur: elements are embedded, so their number does not change the cost, and one compilation serves every system."""
@@ -52,15 +54,15 @@ ALLEGRO: dict[str, Any] = {
 }
 
 
-def make_model(name: str, dtype: str) -> torch.nn.Module:
+def make_model(name: str, dtype: str, mean_energy: float = 0.0, scale: float = 1.0, neighbors: float = 30.0) -> torch.nn.Module:
     common = {
         "seed": 1,
         "model_dtype": dtype,
         "type_names": ELEMENTS,
         "r_max": CUTOFF[name],
-        "avg_num_neighbors": 30.0,
-        "per_type_energy_scales": 1.0,
-        "per_type_energy_shifts": 0.0,
+        "avg_num_neighbors": neighbors,
+        "per_type_energy_scales": scale,
+        "per_type_energy_shifts": mean_energy,
     }
     if name in NEQUIP:
         return NequIPGNNModel(**common, num_bessels=8, polynomial_cutoff_p=6, **NEQUIP[name])
@@ -107,35 +109,56 @@ def calculator(name: str, dtype: str) -> NequIPCalculator:
     return NequIPCalculator.from_compiled_model(compiled_model(name, dtype), device="cpu")
 
 
-def training_step(model: torch.nn.Module, atoms: Atoms, cutoff: float, batch: int) -> Step:
-    frames = []
-    for moved, energy, forces in labelled_frames(atoms):
-        labels = {AtomicDataDict.TOTAL_ENERGY_KEY: torch.tensor([[energy]]), AtomicDataDict.FORCE_KEY: torch.tensor(forces)}
-        frames.append(to_data(moved, cutoff) | labels)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    batches = endless_batches(len(frames), batch)
+class NequipLearner(Learner):
+    """The settings of NequIP's rMD17 runs (Batzner et al. 2022): batches of 5, AMSGrad at 0.01, EMA 0.99, energy to force 1 : n_atoms^2."""
 
-    def step() -> None:
-        data = AtomicDataDict.batched_from_list([frames[i] for i in next(batches)])
-        energy, forces = data.pop(AtomicDataDict.TOTAL_ENERGY_KEY), data.pop(AtomicDataDict.FORCE_KEY)
-        result = model(data)
-        loss = ((result[AtomicDataDict.TOTAL_ENERGY_KEY] - energy) / len(atoms)).square().mean()
-        loss = loss + (result[AtomicDataDict.FORCE_KEY] - forces).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    ema_decay = 0.99
 
-    return step
+    def __init__(self, model: torch.nn.Module, cutoff: float) -> None:
+        self.model, self.cutoff = model.train(), cutoff
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=0.01, amsgrad=True)
+
+    def prepare(self, frames: Sequence[Labelled]) -> list[Any]:
+        dtype = torch.get_default_dtype()
+        return [
+            (
+                to_data(frame.atoms, self.cutoff),
+                torch.tensor([[frame.energy / len(frame.atoms)]], dtype=torch.float64),
+                torch.tensor(frame.forces, dtype=dtype),
+            )
+            for frame in frames
+        ]
+
+    def predict(self, items: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        result = self.model(AtomicDataDict.batched_from_list([item[0] for item in items]))
+        return result[AtomicDataDict.TOTAL_ENERGY_KEY].view(-1), result[AtomicDataDict.FORCE_KEY]
+
+    def loss(self, items: Sequence[Any]) -> torch.Tensor:
+        # With whole energies E and N atoms, E^2 + N^2 F^2 is N^2 times what stands here.
+        energies, forces = self.predict(items)
+        counts = torch.tensor([len(item[2]) for item in items])
+        targets = torch.cat([item[1] for item in items]).view(-1)
+        return (energies / counts - targets).square().mean() + (forces - torch.cat([item[2] for item in items])).square().mean()
+
+
+def learner(job: dict[str, Any], frames: Sequence[Labelled]) -> NequipLearner:
+    mean, scale = statistics_of(frames)
+    cutoff = CUTOFF[job["model"]]
+    neighbors = average_neighbors(frames[0].atoms, cutoff)
+    return NequipLearner(make_model(job["model"], job["dtype"], mean, scale, neighbors), cutoff)
 
 
 def main() -> None:
+    set_global_state(allow_tf32=False)
+    if "fit" in job_of_process():
+        fit_job(learner)
+        return
     server = Server()
     job = server.job
-    set_global_state(allow_tf32=False)
     atoms = make_structure(job["system"])
     if "batch" in job:
-        model = make_model(job["model"], job["dtype"]).train()
-        step = training_step(model, atoms, CUTOFF[job["model"]], job["batch"])
+        model = make_model(job["model"], job["dtype"])
+        step = training_step(NequipLearner(model, CUTOFF[job["model"]]), atoms, job["batch"])
     else:
         step = single_points(atoms, calculator(job["model"], job["dtype"]))
     server.run(step, atoms=len(atoms))

@@ -1,7 +1,9 @@
 """SchNetPack: PaiNN and SchNet with 128 channels and three interactions, as its configurations for rMD17 have them."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
-from ase import Atoms
 from schnetpack import atomistic, nn, representation
 from schnetpack.data.loader import _atoms_collate_fn
 from schnetpack.interfaces.ase_interface import AtomsConverter, SpkCalculator
@@ -9,7 +11,8 @@ from schnetpack.model import NeuralNetworkPotential
 from schnetpack.transform import MatScipyNeighborList
 
 from structures import make_structure
-from workers.serve import Server, Step, endless_batches, labelled_frames, single_points
+from workers.learner import KCAL_MOL, Labelled, Learner, fit_job, statistics_of, training_step
+from workers.serve import Server, job_of_process, single_points
 
 CUTOFF = 5.0
 NETWORKS = {"painn": representation.PaiNN, "schnet": representation.SchNet}
@@ -24,34 +27,52 @@ def make_model(name: str, dtype: torch.dtype) -> NeuralNetworkPotential:
     ).to(dtype)
 
 
-def training_step(model: NeuralNetworkPotential, atoms: Atoms, batch: int, dtype: torch.dtype) -> Step:
-    converter = AtomsConverter(MatScipyNeighborList(CUTOFF), dtype=dtype)
-    frames = []
-    for moved, energy, forces in labelled_frames(atoms):
-        inputs = {key: value for key, value in converter(moved).items() if key != "_idx_m"}
-        frames.append((inputs, energy, torch.tensor(forces, dtype=dtype)))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
-    batches = endless_batches(len(frames), batch)
+class SchnetpackLearner(Learner):
+    """The settings of PaiNN's MD17 runs (Schütt et al. 2021): batches of 10, AdamW at 0.001, decay 0.01, energy to force 0.05 : 0.95."""
 
-    def step() -> None:
-        inputs, energies, forces = zip(*(frames[i] for i in next(batches)), strict=True)
-        result = model(_atoms_collate_fn(list(inputs)))
-        loss = 0.01 * (result["energy"] - torch.tensor(energies, dtype=dtype)).square().mean()
-        loss = loss + 0.99 * (result["forces"] - torch.cat(forces)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    batch_size = 10
 
-    return step
+    def __init__(self, model: NeuralNetworkPotential, mean_energy: float = 0.0) -> None:
+        self.model, self.mean_energy = model, mean_energy
+        self.dtype = next(model.parameters()).dtype
+        self.converter = AtomsConverter(MatScipyNeighborList(CUTOFF), dtype=self.dtype)
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
+
+    def prepare(self, frames: Sequence[Labelled]) -> list[Any]:
+        items = []
+        for frame in frames:
+            inputs = {key: value for key, value in self.converter(frame.atoms).items() if key != "_idx_m"}
+            energy = (frame.energy - self.mean_energy * len(frame.atoms)) / KCAL_MOL
+            forces = torch.tensor(frame.forces / KCAL_MOL, dtype=self.dtype)
+            items.append((inputs, torch.tensor(energy, dtype=self.dtype), forces))
+        return items
+
+    def loss(self, items: Sequence[Any]) -> torch.Tensor:
+        inputs, energies, forces = zip(*items, strict=True)
+        result = self.model(_atoms_collate_fn(list(inputs)))
+        energy_loss = (result["energy"] - torch.stack(energies)).square().mean()
+        return 0.05 * energy_loss + 0.95 * (result["forces"] - torch.cat(forces)).square().mean()
+
+    def predict(self, items: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        result = self.model(_atoms_collate_fn([item[0] for item in items]))
+        counts = torch.tensor([len(item[2]) for item in items])
+        return result["energy"].double() * KCAL_MOL + self.mean_energy * counts, result["forces"] * KCAL_MOL
+
+
+def learner(job: dict[str, Any], frames: Sequence[Labelled]) -> SchnetpackLearner:
+    return SchnetpackLearner(make_model(job["model"], getattr(torch, job["dtype"])), statistics_of(frames)[0])
 
 
 def main() -> None:
+    if "fit" in job_of_process():
+        fit_job(learner)
+        return
     server = Server()
     job = server.job
     atoms, dtype = make_structure(job["system"]), getattr(torch, job["dtype"])
     model = make_model(job["model"], dtype)
     if "batch" in job:
-        step = training_step(model, atoms, job["batch"], dtype)
+        step = training_step(SchnetpackLearner(model), atoms, job["batch"])
     else:
         model = model.eval().requires_grad_(False)
         stress_key = "stress" if atoms.pbc.any() else None

@@ -27,11 +27,17 @@ MOVE = 0.005
 """Å; atoms move by about as much in a step of molecular dynamics."""
 
 
+def job_of_process() -> dict[str, Any]:
+    """Return the job that the process was started with."""
+    job: dict[str, Any] = json.loads(sys.argv[1])
+    return job
+
+
 class Server:
     """A job, and the answers to it; sets threads, seed and the memory limit."""
 
     def __init__(self) -> None:
-        self.job: dict[str, Any] = json.loads(sys.argv[1])
+        self.job = job_of_process()
         warnings.simplefilter("ignore")
         if sys.platform == "linux":
             # A system too large for the machine has to fail, not to take other processes with it.

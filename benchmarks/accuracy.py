@@ -1,0 +1,199 @@
+"""Fit eqpot to the standard data sets and print its errors beside those of its peers and of publications.
+
+python benchmarks/accuracy.py --data DATA --results docs/accuracy.json --budget --tasks ethanol aspirin
+python benchmarks/accuracy.py --data DATA --results docs/accuracy.json --runs RUNS --tasks ethanol uracil ...
+python benchmarks/accuracy.py --results docs/accuracy.json --print
+
+With --budget all contestants train for the same CPU time, an hour of one thread, peers (`make peers`) included. Without it eqpot alone
+trains to the end of the schedule in RECIPES, in RUNS/task; a run that was stopped goes on with the same command. What the
+results hold already is not done again. `tasks.py` says what DATA (or EQPOT_DATA) must hold.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from tasks import MOLECULES, TASKS, Task
+
+from contest import Contestant, Worker, WorkerError
+from eqpot import load_potential
+from eqpot.data import label_graphs, read_frames
+from eqpot.files import write_atomically
+from eqpot.training import TrainConfig, Trainer, evaluate
+
+EQPOT = Contestant("eqpot", "eqpot")
+PEERS = (
+    Contestant("MACE, 256x0e+256x1o", "mace", "mace", {"model": "rmd17"}),
+    Contestant("MACE, 64x0e+64x1o", "mace", "mace", {"model": "64x0e+64x1o"}),
+    Contestant("NequIP, l 3, 5 layers, 64", "nequip", "nequip", {"model": "nequip-rmd17"}),
+    Contestant("NequIP, l 1, 4 layers, 32", "nequip", "nequip", {"model": "nequip-tutorial"}),
+    Contestant("PaiNN, 128, 3 layers", "schnetpack", "schnetpack", {"model": "painn"}),
+    Contestant("PONITA, 128, 5 layers, 20 points", "ponita"),
+)
+CONTESTANTS = {contestant.name: contestant for contestant in (EQPOT, *PEERS)}
+
+FINE = {"cutoff": 4.0, "n_orientations": 48, "feature_degree": 3, "kernel_degree": 3}
+"""The network of degree 3 for small molecules."""
+
+BUDGET_RECIPES: dict[str, dict[str, Any]] = {"ethanol": {"network": FINE}, "aspirin": {"network": {"cutoff": 4.5}}}
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "ethanol": {"network": FINE, "training": {"epochs": 800}},
+}
+"""What differs from the defaults of `eqpot train` when eqpot alone is trained to the end."""
+
+Results = dict[str, dict[str, dict[str, Any]]]
+"""Table -> "task, contestant" -> what was measured."""
+
+
+def measured(potential: Path, tests: Sequence[Path]) -> dict[str, float]:
+    """Return the errors of a potential on all test frames: energies of structures in meV, forces in meV/Å, stress in GPa."""
+    loaded = load_potential(potential)
+    found = evaluate(loaded, label_graphs([frame for test in tests for frame in read_frames(test)], loaded.cutoff))
+    names = {
+        "energy_{}": "energy_{}_mev",
+        "energy_per_atom_{}": "energy_{}_mev_per_atom",
+        "force_{}": "force_{}_mev_per_ang",
+        "stress_{}": "stress_{}_mev_per_ang3",
+    }
+    return {
+        mine.format(kind): found[theirs.format(kind)]
+        for mine, theirs in names.items()
+        for kind in ("mae", "rmse")
+        if theirs.format(kind) in found
+    }
+
+
+def train_for(task: Task, recipe: Mapping[str, Any], data: Path, seconds: float, seed: int) -> dict[str, Any]:
+    """Train eqpot for so many seconds of CPU time, compilation left out as everywhere; return errors and what it took."""
+    with tempfile.TemporaryDirectory() as name:
+        budget = {"minutes": seconds / 60, "epochs": 10**6, "validate_every": 10**6}
+        training = {**recipe.get("training", {}), **budget}
+        config = task.config(data, Path(name) / "run", recipe.get("network", {}), training, seed)
+        trainer = Trainer(TrainConfig.model_validate(config), clock=time.process_time)
+        trainer.run()
+        errors = measured(Path(name) / "run" / "potential.safetensors", [data / test for test in task.tests])
+        return {**errors, "steps": trainer.step, "seconds": trainer.seconds, "parameters": trainer.n_parameters}
+
+
+def train_peer(contestant: Contestant, task: Task, data: Path, seconds: float, seed: int) -> dict[str, Any]:
+    paths = {"train": str(data / task.train), "test": str(data / task.tests[0]), "n_train": task.data["n_train"]}
+    with Worker(contestant, fit=True, seconds=seconds, seed=seed, **paths) as worker:
+        return worker.facts
+
+
+def in_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Call in a fresh process: no run meets what another one left behind."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def keep(path: Path, table: str, name: str, row: Mapping[str, Any]) -> None:
+    """Add a row to the results, which other processes may write to meanwhile."""
+    results: Results = json.loads(path.read_text()) if path.exists() else {}
+    facts = {"machine": machine(), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d")}
+    results.setdefault(table, {})[name] = {**row, **facts}
+    write_atomically(path, json.dumps(results, indent=1, sort_keys=True).encode())
+    print(f"{name}: {row['force_mae']:.2f} meV/Å", file=sys.stderr)
+
+
+def machine() -> str:
+    """Return the name of the processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def done(path: Path, table: str, name: str) -> bool:
+    return path.exists() and name in json.loads(path.read_text()).get(table, {})
+
+
+def run_budget(tasks: Sequence[str], contestants: Sequence[str], data: Path, seconds: float, seed: int, path: Path) -> None:
+    for task_name in tasks:
+        for contestant in (CONTESTANTS[name] for name in contestants):
+            name, task = f"{task_name}, {contestant.name}", TASKS[task_name]
+            if done(path, "budget", name):
+                continue
+            try:
+                if contestant is EQPOT:
+                    row = in_process(train_for, task, BUDGET_RECIPES[task_name], data, seconds, seed)
+                else:
+                    row = train_peer(contestant, task, data, seconds, seed)
+            except WorkerError as error:
+                print(f"left out: {name}: {error}", file=sys.stderr)
+                continue
+            keep(path, "budget", name, {**row, "seed": seed})
+
+
+def train_recipe(task: Task, recipe: Mapping[str, Any], data: Path, folder: Path, seed: int) -> dict[str, Any]:
+    """Train in a run folder to the end of the recipe, from its checkpoint if there is one; return errors and what it took."""
+    training = {"validate_every": 10, **recipe.get("training", {})}
+    config = TrainConfig.model_validate(task.config(data, folder, recipe.get("network", {}), training, seed))
+    trainer = Trainer(config, resume=folder.exists(), clock=time.process_time)
+    trainer.run()
+    errors = measured(folder / "potential.safetensors", [data / test for test in task.tests])
+    return {**errors, "steps": trainer.step, "seconds": trainer.seconds, "parameters": trainer.n_parameters}
+
+
+def run_recipes(tasks: Sequence[str], data: Path, runs: Path, seed: int, path: Path) -> None:
+    for name in tasks:
+        if not done(path, "recipes", name):
+            row = in_process(train_recipe, TASKS[name], RECIPES[name], data, runs / name, seed)
+            keep(path, "recipes", name, {**row, "seed": seed})
+
+
+def budget_tables(results: Results) -> str:
+    """Return a table of every task of the equal budget, the lowest force error first."""
+    rows = results.get("budget", {})
+    tables = []
+    for task in dict.fromkeys(name.split(", ")[0] for name in rows):
+        lines = [
+            f"| {task} | force MAE, meV/Å | energy MAE, meV | steps | ms a step | parameters |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
+        chosen = {name.split(", ", 1)[1]: row for name, row in rows.items() if name.startswith(f"{task}, ")}
+        for name, row in sorted(chosen.items(), key=lambda item: item[1]["force_mae"]):
+            lines.append(
+                f"| {name} | {row['force_mae']:.2f} | {row['energy_mae']:.2f} | {row['steps']:,} | "
+                f"{1000 * row['seconds'] / row['steps']:.1f} | {row['parameters']:,} |"
+            )
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("EQPOT_DATA"), help="data folder; default: EQPOT_DATA")
+    parser.add_argument("--results", type=Path, required=True, help="JSON file that is read and extended")
+    parser.add_argument("--budget", action="store_true", help="train all contestants for the same CPU time")
+    parser.add_argument("--runs", type=Path, help="folder of the run folders, which are kept")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="CPU seconds of the equal budget")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(MOLECULES))
+    parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument("--print", action="store_true", help="print the tables of the results and do nothing else")
+    arguments = parser.parse_args()
+    if not arguments.print:
+        if arguments.data is None:
+            parser.error("give the data folder with --data or in EQPOT_DATA")
+        if arguments.budget:
+            run_budget(arguments.tasks, arguments.contestants, arguments.data, arguments.seconds, arguments.seed, arguments.results)
+        elif arguments.runs is None:
+            parser.error("give the folder of the runs with --runs, or --budget")
+        else:
+            run_recipes(arguments.tasks, arguments.data, arguments.runs, arguments.seed, arguments.results)
+    print(budget_tables(json.loads(arguments.results.read_text())))
+
+
+if __name__ == "__main__":
+    main()

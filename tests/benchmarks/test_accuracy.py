@@ -1,0 +1,112 @@
+"""The benchmark of accuracy: budgets are kept, runs go on, peers learn, and the tables hold what was measured."""
+
+import json
+
+import accuracy
+import numpy as np
+import pytest
+import torch
+from accuracy import budget_tables, run_budget, run_recipes
+from tasks import TASKS, Task
+
+from eqpot.network.config import NetworkConfig
+from eqpot.training import TrainConfig
+from helpers import DATA
+from workers import learner as learning
+from workers import ponita
+
+SMALL = {"network": {"n_channels": 4, "radial_width": 8, "cutoff": 3.0}, "training": {"compile": False}}
+TASK = Task("ethanol.npz", ("ethanol.npz",), {"n_train": 20, "n_valid": 10, "reference_energies": "mean"})
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setitem(TASKS, "small", TASK)
+    monkeypatch.setitem(accuracy.BUDGET_RECIPES, "small", SMALL)
+    epochs = {"network": SMALL["network"], "training": {"compile": False, "epochs": 3}}
+    monkeypatch.setitem(accuracy.RECIPES, "small", epochs)
+
+
+def test_recipes_are_configurations(tmp_path):
+    for name, recipe in {**accuracy.RECIPES, **accuracy.BUDGET_RECIPES}.items():
+        settings = TASKS[name].config(tmp_path, tmp_path / "run", recipe.get("network", {}), recipe.get("training", {}))
+        assert TrainConfig.model_validate(settings).network == NetworkConfig(**recipe.get("network", {}))
+
+
+def test_budget_and_recipe_are_kept_and_not_done_again(small, tmp_path):
+    path = tmp_path / "results.json"
+    run_budget(["small"], ["eqpot"], DATA, 0.5, 0, path)
+    run_recipes(["small"], DATA, tmp_path / "runs", 0, path)
+    results = json.loads(path.read_text())
+    row = results["budget"]["small, eqpot"]
+    assert 0.5 <= row["seconds"] < 2
+    assert row["steps"] > 4
+    assert results["recipes"]["small"]["steps"] == 12
+    assert {"force_mae", "energy_rmse", "energy_per_atom_mae", "machine", "torch"} <= set(row)
+    run_budget(["small"], ["eqpot"], DATA, 0.5, 0, path)
+    run_recipes(["small"], DATA, tmp_path / "runs", 0, path)
+    assert json.loads(path.read_text()) == results
+    table = budget_tables(results)
+    assert f"| eqpot | {row['force_mae']:.2f} |" in table
+    assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_a_peer_that_is_not_installed_is_left_out(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("contest.PEERS", tmp_path)
+    run_budget(["small"], ["PaiNN, 128, 3 layers"], DATA, 0.5, 0, tmp_path / "results.json")
+    assert "left out: small, PaiNN, 128, 3 layers: schnetpack is not installed" in capsys.readouterr().err
+
+
+def test_official_ponita_learns(monkeypatch):
+    torch.manual_seed(0)
+    frames = learning.read_rmd17(DATA / "ethanol.npz")[:10]
+    small = {"hidden_dim": 16, "basis_dim": 16, "num_layers": 2, "num_ori": 6}
+    monkeypatch.setattr(ponita, "CONFIG", ponita.CONFIG.model_copy(update=small))
+    learner = ponita.PonitaLearner(frames)
+    learner.optimizer.param_groups[0]["lr"] = 0.005
+    before = learning.errors(learner, frames)["force_mae"]
+    items = learner.prepare(frames)
+    for _ in range(150):
+        learner.step(items)
+    assert learning.errors(learner, frames)["force_mae"] < 0.85 * before
+
+
+def test_turned_structures_have_turned_forces():
+    torch.manual_seed(1)
+    rotations = ponita.random_rotations(4).double()
+    assert torch.allclose(rotations @ rotations.transpose(1, 2), torch.eye(3, dtype=torch.float64).expand(4, 3, 3), atol=1e-6)
+    assert torch.allclose(torch.linalg.det(rotations), torch.ones(4, dtype=torch.float64), atol=1e-6)
+    # Neighbours on a grid of 20 are far apart: 0.5 rad would be a random one.
+    points = ponita.repelled(20)
+    angles = torch.acos((points @ points.t()).clamp(-1, 1)) + 10 * torch.eye(20)
+    assert angles.min() > 0.6
+
+
+def test_rates_fall_with_the_budget(monkeypatch):
+    clock = iter(np.arange(0, 1000, 0.5))
+    monkeypatch.setattr(learning, "errors", lambda learner, frames: {})
+    monkeypatch.setattr(learning.time, "process_time", lambda: float(next(clock)))
+    learner = Constant()
+    learning.fit(learner, [], [], seconds=10)
+    assert learner.rates[0] == pytest.approx(1.0, abs=0.01)
+    assert learner.rates == sorted(learner.rates, reverse=True)
+    assert learner.rates[-1] < 0.05
+
+
+class Constant(learning.Learner):
+    batch_size = 0
+
+    def __init__(self):
+        self.model = torch.nn.Linear(1, 1)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1.0)
+        self.rates = []
+
+    def prepare(self, frames):
+        return []
+
+    def loss(self, items):
+        self.rates.append(self.optimizer.param_groups[0]["lr"])
+        return self.model.weight.sum()
+
+    def predict(self, items):
+        raise NotImplementedError
