@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 
 import torch
+from torch.fx.experimental import _config as symbolic_shapes
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from eqpot.training.config import OptimizationConfig
@@ -48,7 +49,9 @@ def choose_step(
     arguments = [example.vectors.new_tensor(loss_weights(config)), *example.tensors()]
     parameters = [parameter.detach() for name, parameter in network.named_parameters() if names is None or name in names]
     logger.info("compiling the training step")
-    traced = make_fx(step, tracing_mode="symbolic", _allow_non_fake_inputs=True)(parameters, *arguments)
+    # By default sizes that agree in the example, such as three structures and three directions, are taken for the same in all batches.
+    with symbolic_shapes.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+        traced = make_fx(step, tracing_mode="symbolic", _allow_non_fake_inputs=True)(parameters, *arguments)
     compiled = _without_grad(torch.compile(traced, dynamic=True))
     reference = make_step(copy.deepcopy(network).double(), config, with_stress, names)
     deviation = _deviation_from_float64(reference, compiled, parameters, arguments)
@@ -67,7 +70,9 @@ def _without_grad(function: Callable[..., list[torch.Tensor]]) -> Step:
     return call
 
 
-def _deviation_from_float64(reference: Step, compiled: Step, parameters: Sequence[torch.Tensor], arguments: Sequence[torch.Tensor]) -> float:
+def _deviation_from_float64(
+    reference: Step, compiled: Step, parameters: Sequence[torch.Tensor], arguments: Sequence[torch.Tensor]
+) -> float:
     def to_double(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.double() if tensor.is_floating_point() else tensor
 

@@ -64,14 +64,14 @@ class OptimizationConfig(_Section):
     minutes: float | None = Field(None, gt=0, description="End the schedule after this wall time if the epochs take longer.")
     batch_size: int | None = Field(5, ge=1, description="Structures a step; null where batch_edges is given.")
     batch_edges: int | None = Field(
-        None, ge=1, description="Edges (neighbours of all atoms) a step at most, in place of batch_size; a larger frame is a batch of its own."
+        None, ge=1, description="Edges (all atoms' neighbours) a step at most, in place of batch_size; a larger frame is a batch alone."
     )
     learning_rate: float = Field(4e-3, gt=0, description="Peak of the learning rate, after a linear warm-up.")
     schedule: Literal["cosine", "plateau"] = Field(
         "cosine", description="After the warm-up a cosine to zero, or a constant rate that falls where validations no longer get better."
     )
-    plateau_factor: float = Field(0.5, gt=0, lt=1, description="What a plateau multiplies the rate by; below 1e-3 of the peak the run ends.")
-    plateau_patience: int = Field(10, ge=1, description="Validations without a better one that make a plateau.")
+    plateau_factor: float = Field(0.5, gt=0, lt=1, description="Factor on the rate at a plateau; the run ends below 1e-3 of the peak.")
+    plateau_patience: int = Field(10, ge=1, description="So many validations without a better one are a plateau.")
     warmup_steps: int = Field(500, ge=0, description="Steps of the warm-up.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of the weight matrices.")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="Decay of the moving average of the weights, which is what is kept.")

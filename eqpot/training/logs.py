@@ -44,7 +44,7 @@ def resume_timings(path: Path, step: int) -> float:
 def check_tensorboard() -> None:
     """Raise ConfigError if TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
-        raise ConfigError("training.tensorboard needs TensorBoard; install it with `pip install 'eqpot[tensorboard]'` or leave the key out.")
+        raise ConfigError("training.tensorboard needs TensorBoard; run `pip install 'eqpot[tensorboard]'` or leave the key out.")
 
 
 def open_events(folder: Path, step: int) -> "SummaryWriter":

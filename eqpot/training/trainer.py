@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Report = Callable[[dict[str, Any]], None]
-"""Called after every epoch with epoch, step, progress (0 to 1), learning_rate, loss, seconds, the last validation errors if there are
-any, and is_best: whether this epoch's validation was the best so far, None if it had none."""
+"""Called after every epoch with epoch, step, progress (0 to 1), learning_rate, loss, seconds, stage (1 or 2), the last validation errors
+if there are any, and is_best: whether this epoch's validation was the best so far of its stage, None if it had none."""
 
 _STATE = ("epoch", "batch", "step", "total", "rate", "errors", "metrics_length")
 
@@ -123,7 +123,7 @@ class Trainer:
                 is_best = self._validate(loss_of_epoch)
                 written = time.monotonic()
             self.progress = 1.0 if self.is_finished else self._progress(self.epoch)
-            status = {"progress": self.progress, "seconds": self.seconds, "is_best": is_best}
+            status = {"progress": self.progress, "seconds": self.seconds, "stage": self.schedule.stage, "is_best": is_best}
             report({"epoch": self.epoch, "step": self.step, "learning_rate": self.rate, "loss": loss_of_epoch, **status, **self.errors})
         return True
 

@@ -134,9 +134,10 @@ def test_a19_frames_without_stress_do_not_enter_the_stress_loss():
     with_stress = [make_sample(item, potential) for item in label_graphs(frames, 4.0)]
     without = [make_sample(item, potential) for item in label_graphs([frames[0], strip(frames[1])], 4.0)]
     step = make_step(potential.network, OptimizationConfig(), with_stress=True)
+    only_stress = torch.tensor([0.0, 0.0, 1.0])
     parameters = list(potential.network.parameters())
     first, _, masked = (
-        float(step(parameters, torch.tensor([0.0, 0.0, 1.0]), *collate_samples(samples).tensors())[0]) for samples in (with_stress[:1], with_stress, without)
+        float(step(parameters, only_stress, *collate_samples(samples).tensors())[0]) for samples in (with_stress[:1], with_stress, without)
     )
     assert masked == pytest.approx(first, rel=1e-10)
 
