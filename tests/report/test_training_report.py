@@ -110,15 +110,8 @@ def test_text_is_escaped():
 
 def test_the_learning_curves_mark_where_stage_two_begins():
     rows = np.arange(1.0, 5.0)
-    names = (
-        "loss",
-        "learning_rate",
-        "force_mae_mev_per_ang",
-        "force_rmse_mev_per_ang",
-        "energy_mae_mev_per_atom",
-        "energy_rmse_mev_per_atom",
-    )
-    metrics = {"epoch": 10 * rows, **dict.fromkeys(names, rows)}
+    errors = [f"{name}_{kind}_{unit}" for name, unit in (("force", "mev_per_ang"), ("energy", "mev_per_atom")) for kind in ("mae", "rmse")]
+    metrics = {"epoch": 10 * rows, **dict.fromkeys(["loss", "learning_rate", *errors], rows)}
 
     def lines(metrics):
         return [[line.get_xdata()[0] for line in figure.axes[0].lines[2:]] for figure, _ in _learning_curves(metrics)]
