@@ -76,3 +76,14 @@ def test_the_bar_tells_speed_and_time_left(show, monkeypatch):
     # 300 steps and a fifth of the run in ten seconds; three fifths are left.
     assert "40 %  step 1,300  30.0 steps/s  0:00:30 left" in lines[1]
     assert "left" not in lines[0]
+
+
+def test_elsewhere_every_validation_is_a_line_that_nothing_breaks(monkeypatch):
+    console = Console(file=io.StringIO(), width=80)
+    monkeypatch.setattr(training_view, "console", console)
+    with training_view.TrainingView(Trainer()) as view:
+        for report in (validation(5, is_best=True), validation(6, is_best=None), validation(7, is_best=False, stage=2)):
+            view.report(report)
+    first, second = console.file.getvalue().splitlines()
+    assert first == "epoch     5  step    5000  rate 1.0e-03  loss 5.00e-01  energy    0.250 meV/atom  forces   15.000 meV/Å  best"
+    assert second.endswith("forces   17.000 meV/Å  stage 2")

@@ -113,35 +113,73 @@ def test_a38_keys_that_contradict_each_other_or_themselves(tmp_path, keys, messa
         load_config(TrainConfig, write_config(tmp_path, training=keys))
 
 
-def test_batches_by_edges_hold_every_frame_once_and_no_more_edges_than_that(tmp_path):
-    limit = 350
-    trainer = Trainer(config(tmp_path / "run", batch_edges=limit))
-    assert load_config(TrainConfig, tmp_path / "run" / "config.yaml") == trainer.config
+LIMIT = 1500
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A run on crystals whose sizes differ."""
+    data = {"train": str(SILICON), "n_train": 10, "n_valid": 2}
+    # With this seed the first batch is not the one of most structures.
+    return TrainConfig.model_validate(settings(tmp_path / "run", seed=2, data=data, training={"batch_edges": LIMIT, "epochs": 1}))
+
+
+def test_batches_by_edges_hold_every_frame_once_and_no_more_edges_than_that(mixed):
+    trainer = Trainer(mixed)
+    assert load_config(TrainConfig, mixed.output / "config.yaml") == trainer.config
     n_edges = [sample.edge_index.shape[1] for sample in trainer.samples]
     orders = []
     for epoch in range(2):
         batches = trainer._batches(epoch)
         sums = [sum(n_edges[i] for i in batch) for batch in batches]
-        assert max(sums) <= limit
-        assert all(total + n_edges[following[0]] > limit for total, (_, following) in zip(sums, itertools.pairwise(batches), strict=False))
+        assert max(sums) <= LIMIT
+        assert all(total + n_edges[following[0]] > LIMIT for total, (_, following) in zip(sums, itertools.pairwise(batches), strict=False))
         orders.append([i for batch in batches for i in batch])
-        assert sorted(orders[-1]) == list(range(20))
+        assert sorted(orders[-1]) == list(range(10))
     assert orders[0] != orders[1]
     trainer.run()
-    assert trainer.step == sum(len(trainer._batches(epoch)) for epoch in range(6))
+    assert trainer.step == len(trainer._batches(0))
 
 
-def test_the_step_is_chosen_as_in_the_first_process_of_a_run(tmp_path, monkeypatch):
+def test_the_step_of_a_resumed_run_is_chosen_as_that_of_the_first(mixed, monkeypatch):
     calls = []
     monkeypatch.setattr(trainer_module, "choose_step", lambda *arguments: calls.append(arguments) or compiled.choose_step(*arguments))
-    trainer = Trainer(config(tmp_path / "run", batch_edges=350))
+    trainer = Trainer(mixed)
     trainer.run()
     Trainer(trainer.config, resume=True).run()
     (_, _, first, _, *whole), (_, _, second, _, *resumed) = calls
     assert whole == resumed
-    assert whole[0] == 6 * len(trainer._batches(0))
+    assert whole[0] == len(trainer._batches(0))
     assert torch.equal(first.vectors, second.vectors)
-    assert len(first.counts) == max(len(batch) for batch in trainer._batches(0))
+    # A structure alone would be traced as if all batches were.
+    n_structures = [len(batch) for batch in trainer._batches(0)]
+    assert len(first.counts) == max(n_structures) > n_structures[0]
+
+
+def test_a_resumed_run_goes_on_in_its_stage_and_on_its_plateau(tmp_path):
+    # A rate too high to improve for long.
+    training = {"schedule": "plateau", "plateau_patience": 2, "learning_rate": 0.2, "validate_every": 1, "epochs": 16}
+    training |= {"stage_two": {"start": 0.5, "energy_weight": 100.0}, "batch_edges": 350}
+
+    class Stop(Exception):
+        pass
+
+    def stop(_):
+        raise Stop
+
+    reports = []
+    Trainer(config(tmp_path / "whole", **training)).run(reports.append)
+    for stage in (1, 2):
+        bests = [report["is_best"] for report in reports if report["stage"] == stage]
+        assert bests[0]
+        assert any(first and not second for first, second in itertools.pairwise(bests))
+        assert len({report["learning_rate"] for report in reports[1:] if report["stage"] == stage}) > 1, "the rate was reduced"
+    parts = config(tmp_path / "parts", **training)
+    for resume in range(16):
+        with pytest.raises(Stop):
+            Trainer(parts, resume=resume > 0).run(stop)
+    for name in ("metrics.csv", "potential.safetensors"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 @pytest.mark.parametrize("n_structures", [2, 3, 4])
