@@ -5,7 +5,7 @@ import logging
 import time
 from collections import deque
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -41,12 +41,15 @@ class TrainingView(contextlib.ExitStack):
         # (seconds, step, progress) of the last half minute, which the speed is taken from.
         self.marks: deque[tuple[float, int, float]] = deque(maxlen=30 * _REFRESHES)
         self.is_live = console.is_terminal and not console.is_dumb_terminal and trainer.processes.is_first
+
+    def __enter__(self) -> Self:
         if self.is_live:
             self.enter_context(Live(get_renderable=self._render, console=console, refresh_per_second=_REFRESHES))
             for handler in logging.getLogger().handlers:
                 # Messages that do not pass through the table's console would be written into it.
                 if isinstance(handler, RichHandler) and errors.is_terminal:
                     handler.console = console
+        return self
 
     def report(self, report: dict[str, Any]) -> None:
         """Show an epoch if it ended with a validation."""
