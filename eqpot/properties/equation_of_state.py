@@ -19,7 +19,7 @@ FMAX = 1e-3
 
 @dataclass(frozen=True)
 class EquationOfState:
-    """Energies (eV) and pressures of the stress (GPa) at volumes (Å^3), each [n_volumes], and the fit of Birch and Murnaghan to the energies.
+    """Energies (eV) and pressures of the stress (GPa) at volumes (Å^3), each [n_volumes], and Birch and Murnaghan's fit to the energies.
 
     The fit: `volume` (Å^3), `energy` (eV) and `bulk_modulus` (GPa) at the minimum, and the derivative of the bulk modulus by
     pressure. Energies and volumes are those of the whole structure.

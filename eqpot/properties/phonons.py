@@ -127,6 +127,8 @@ def phonons(atoms: Atoms, length: float = LENGTH, displacement: float = DISPLACE
     numbers, band_path = supercell(cell, length), _band_path(cell, path)
     cell.calc = atoms.calc
     force = float(np.linalg.norm(cell.get_forces(), axis=1).max())
+    # The supercell takes the calculator over.
+    cell.calc = None
     constants = force_constants(cell, atoms.calc, numbers, displacement)
     mesh = _mesh(cell)
     points = np.concatenate([band_path.kpts, mesh, np.zeros((1, 3))])

@@ -23,7 +23,7 @@ _FLAT = 1e-6
 
 @dataclass(frozen=True)
 class State:
-    """A structure on its way: eV, eV/Å, Å^3, GPa. The enthalpy is energy + pressure asked for x volume; crystals alone have the last two."""
+    """A structure on its way: eV, eV/Å, Å^3, GPa. The enthalpy adds volume times pressure asked for; only crystals have the last two."""
 
     step: int
     energy: float

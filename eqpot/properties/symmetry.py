@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import spglib
@@ -17,7 +18,7 @@ def space_group(atoms: Atoms) -> str | None:
     if not atoms.pbc.all():
         return None
     with _quiet():
-        return spglib.get_spacegroup((atoms.cell.array, atoms.get_scaled_positions(), _kinds(atoms)[1]), symprec=TOLERANCE)
+        return spglib.get_spacegroup(_crystal(atoms, _kinds(atoms)[1]), symprec=TOLERANCE)
 
 
 def primitive_cell(atoms: Atoms) -> Atoms:
@@ -26,18 +27,23 @@ def primitive_cell(atoms: Atoms) -> Atoms:
     Atoms of one element and different masses are different. What the atoms carry beside element and mass stays behind.
     """
     representatives, kinds = _kinds(atoms)
-    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, masses=atoms.get_masses())
+    masses = atoms.get_masses() if atoms.has("masses") else None
+    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, masses=masses)
     if not atoms.pbc.all():
         return bare
     with _quiet():
-        found = spglib.standardize_cell(
-            (atoms.cell.array, atoms.get_scaled_positions(), kinds), to_primitive=True, no_idealize=True, symprec=TOLERANCE
-        )
+        found = spglib.standardize_cell(_crystal(atoms, kinds), to_primitive=True, no_idealize=True, symprec=TOLERANCE)
     if found is None or len(found[2]) == len(atoms):
         return bare
-    cell, positions, kinds = found
-    like = bare[representatives[kinds - 1]]
-    return Atoms(like.numbers, scaled_positions=positions, cell=cell, pbc=True, masses=like.get_masses())
+    primitive = bare[representatives[np.asarray(found[2]) - 1]]
+    primitive.set_cell(found[0])
+    primitive.set_scaled_positions(found[1])
+    return primitive
+
+
+def _crystal(atoms: Atoms, kinds: np.ndarray) -> Any:
+    """Return a crystal as spglib takes it; its annotations ask for lists."""
+    return atoms.cell.array, atoms.get_scaled_positions(), kinds
 
 
 def _kinds(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:

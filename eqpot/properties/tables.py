@@ -11,11 +11,10 @@ import numpy as np
 from eqpot.errors import ConfigError
 
 
-def new_folder(path: Path) -> None:
-    """Make the folder for results; ConfigError if something is there already."""
-    if path.exists():
-        raise ConfigError(f"The output folder {path} exists; choose another or remove it.")
-    path.mkdir(parents=True)
+def check_new(folder: Path) -> None:
+    """Raise ConfigError if there is something at `folder`, which results are to fill."""
+    if folder.exists():
+        raise ConfigError(f"The output folder {folder} exists; choose another or remove it.")
 
 
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
