@@ -31,7 +31,7 @@ def eos(
     result = equation_of_state(atoms, span, points, relax)
     output.mkdir(parents=True)
     result.write(output)
-    plot_equation_of_state(result, atoms.get_chemical_formula("metal"), output / "eos.png")
+    plot_equation_of_state(result, atoms.get_chemical_formula("metal", empirical=True), output / "eos.png")
     console.print(f"V0 = {result.volume:.4f} Å^3 ({result.volume / len(atoms):.4f} an atom)")
     console.print(f"E0 = {result.energy:.6f} eV ({result.energy / len(atoms):.6f} an atom)")
     console.print(f"B  = {result.bulk_modulus:.2f} GPa, B' = {result.derivative:.2f}")

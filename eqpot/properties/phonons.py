@@ -24,15 +24,15 @@ logger = logging.getLogger(__name__)
 TERAHERTZ = 4.135667696e-3
 """The energy of a quantum of 1 THz in eV."""
 LENGTH = 20.0
-"""Å: twice the distance within which the shipped potentials' force constants live; see `supercell`."""
+"""Å: half of it is the reach of two messages over the shipped potentials' cutoff; see `supercell`."""
 DISPLACEMENT = 0.01
 IMAGINARY = 0.05
 """THz: what the supercell's size leaves of a band that bends away from zero at Gamma may be imaginary by this much."""
 _LARGEST_FORCE = 0.02
 """eV/Å: forces beyond this say that the structure is not at rest."""
 _PATH_POINTS = 300
-_MESH_LENGTH = 60.0
-"""Å: wave vectors of the density of states are those of a crystal of about this size."""
+_MESH_LENGTHS = {1: 4000.0, 2: 200.0, 3: 60.0}
+"""Å: wave vectors of the density of states are those of a wire, slab or crystal of about this size."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,7 @@ def supercell(atoms: Atoms, length: float = LENGTH) -> tuple[int, int, int]:
     """
     if not 0 < length < math.inf:
         raise ConfigError(f"The supercell's length is {length:g} Å; it must be positive and finite.")
-    heights = 1 / np.linalg.norm(np.linalg.inv(atoms.cell.complete().array), axis=0)
-    numbers = np.where(atoms.pbc, np.ceil(length / heights - 1e-9), 1).astype(int)
+    numbers = np.where(atoms.pbc, np.ceil(length / _heights(atoms) - 1e-9), 1).astype(int)
     first, second, third = (int(number) + 1 - int(number) % 2 for number in numbers)
     return first, second, third
 
@@ -180,10 +179,15 @@ def _band_path(atoms: Atoms, path: str | None) -> BandPath:
     return result
 
 
+def _heights(atoms: Atoms) -> np.ndarray:
+    """Return the distances between opposite faces of the cell, [3], Å."""
+    return 1 / np.linalg.norm(np.linalg.inv(atoms.cell.complete().array), axis=0)
+
+
 def _mesh(atoms: Atoms) -> np.ndarray:
     """Return wave vectors that fill the Brillouin zone evenly and keep off Gamma."""
-    heights = 1 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
-    return monkhorst_pack(np.where(atoms.pbc, 2 * np.ceil(_MESH_LENGTH / heights / 2), 1).astype(int))
+    heights, length = _heights(atoms), _MESH_LENGTHS[int(atoms.pbc.sum())]
+    return monkhorst_pack(np.where(atoms.pbc, 2 * np.ceil(length / heights / 2), 1).astype(int))
 
 
 def _density(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

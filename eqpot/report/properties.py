@@ -15,7 +15,11 @@ _INVERSE_CENTIMETRES = 33.35641
 """1 THz in 1/cm."""
 
 
-def plot_phonons(phonons: Phonons, title: str, path: Path) -> None:
+def _subscripts(formula: str) -> str:
+    return re.sub(r"(\d+)", r"$_{\1}$", formula)
+
+
+def plot_phonons(phonons: Phonons, path: Path) -> None:
     """Plot the bands along the path and, beside them on the same scale, the density of states."""
     figure = Figure(figsize=(8.0, 4.6), dpi=160, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3.4, 1))
@@ -26,7 +30,7 @@ def plot_phonons(phonons: Phonons, title: str, path: Path) -> None:
         left.plot(x, y, color=COLORS[0], linewidth=1.3)
     ticks: dict[float, str] = {}
     for distance, name, _ in phonons.ticks():
-        label = re.sub(r"(\d+)", r"$_{\1}$", name)
+        label = _subscripts(name)
         place = next((place for place in ticks if abs(place - distance) < 1e-6), distance)
         ticks[place] = f"{ticks[place]}|{label}" if place in ticks and ticks[place] != label else label
     left.set_xticks(list(ticks), list(ticks.values()))
@@ -49,11 +53,12 @@ def plot_phonons(phonons: Phonons, title: str, path: Path) -> None:
             axes.axhline(0, color=_SOFT, linewidth=0.8)
         left.text(0.01, 0.01, "imaginary", transform=left.transAxes, color=COLORS[1], va="bottom")
     left.tick_params(axis="x", length=0)
-    figure.suptitle(title)
+    right.tick_params(axis="y", left=False)
+    figure.suptitle(f"Phonons of {_subscripts(phonons.atoms.get_chemical_formula('metal', empirical=True))}")
     figure.savefig(path)
 
 
-def plot_vibrations(vibrations: Vibrations, title: str, path: Path) -> None:
+def plot_vibrations(vibrations: Vibrations, path: Path) -> None:
     """Plot a line at every wavenumber, and their sum where each is broadened; heights are no intensities."""
     figure = Figure(figsize=(8.0, 3.4), dpi=160, layout="constrained")
     axes: Axes = figure.subplots()
@@ -70,16 +75,16 @@ def plot_vibrations(vibrations: Vibrations, title: str, path: Path) -> None:
     if imaginary.any():
         axes.axvspan(axis[0], 0, color=COLORS[1], alpha=0.1, linewidth=0)
         axes.text(0.01, 0.97, "imaginary", transform=axes.transAxes, color=COLORS[1], va="top")
-    axes.set_xlim(axis[0], axis[-1])
+    axes.set_xlim(axis[0] if imaginary.any() else 0.0, axis[-1])
     axes.set_ylim(bottom=-0.11 * density.max())
     axes.set_xlabel("wavenumber (1/cm)")
     axes.set_ylabel("modes per 1/cm")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(title)
+    axes.set_title(f"Harmonic vibrations of {_subscripts(vibrations.formula)}")
     figure.savefig(path)
 
 
-def plot_equation_of_state(result: EquationOfState, title: str, path: Path) -> None:
+def plot_equation_of_state(result: EquationOfState, formula: str, path: Path) -> None:
     """Plot energies with the fit and, below, the pressures of the stress, which the fit has not seen, with its derivative."""
     figure = Figure(figsize=(6.4, 5.6), dpi=160, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1.4, 1))
@@ -99,7 +104,7 @@ def plot_equation_of_state(result: EquationOfState, title: str, path: Path) -> N
         axes.axvline(result.volume / n_atoms, color=_LINE, linewidth=0.8, zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-    upper.set_title(
-        f"{title}: $V_0$ = {result.volume / n_atoms:.3f} Å$^3$/atom, $B$ = {result.bulk_modulus:.1f} GPa, $B'$ = {result.derivative:.2f}"
-    )
+    volume = f"$V_0$ = {result.volume / n_atoms:.3f} Å$^3$/atom"
+    upper.set_title(f"{_subscripts(formula)}: {volume}, $B$ = {result.bulk_modulus:.1f} GPa, $B'$ = {result.derivative:.2f}")
+    figure.align_ylabels()
     figure.savefig(path)
