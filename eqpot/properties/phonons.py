@@ -40,7 +40,8 @@ class Phonons:
     """Frequencies in THz, imaginary ones negative, of `atoms`, a primitive cell.
 
     bands [n_points, n_modes] along `path`; density [n_frequencies], states per THz and cell, at `axis` (THz), which integrates to
-    n_modes; zero_point_energy: eV per cell; acoustic: largest frequency that a rigid translation has; lowest: of path and mesh together.
+    n_modes; zero_point_energy: eV per cell; acoustic: the third smallest frequency at Γ, zero where translations cost nothing; lowest:
+    of path and mesh together.
     """
 
     atoms: Atoms
