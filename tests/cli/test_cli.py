@@ -43,7 +43,7 @@ def test_help_answers_without_torch(tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert result.returncode == 0, result.stderr
-    for name in ("train", "evaluate", "md", "export", "convert"):
+    for name in ("train", "evaluate", "md", "relax", "eos", "phonons", "export", "convert"):
         assert name in result.stdout
 
 
