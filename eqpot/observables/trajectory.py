@@ -46,9 +46,12 @@ class Trajectory:
     def after(self, time: float) -> "Trajectory":
         """Return the frames at `time`, in fs, and later."""
         # Times are sums of rounded steps.
-        kept = slice(int(np.searchsorted(self.times, time - 1e-6)), None)
-        velocities = None if self.velocities is None else self.velocities[kept]
-        return replace(self, positions=self.positions[kept], velocities=velocities, cells=self.cells[kept], times=self.times[kept])
+        return self.at(slice(int(np.searchsorted(self.times, time - 1e-6)), None))
+
+    def at(self, frames: slice | np.ndarray) -> "Trajectory":
+        """Return the frames of these numbers."""
+        velocities = None if self.velocities is None else self.velocities[frames]
+        return replace(self, positions=self.positions[frames], velocities=velocities, cells=self.cells[frames], times=self.times[frames])
 
     def at_rest(self) -> "Trajectory":
         """Return the trajectory unwrapped and seen from its centre of mass, in positions and velocities; errors as in `unwrap`."""

@@ -96,10 +96,14 @@ def test_a_constant_series_has_no_error_and_a_broken_one_is_refused():
 
 def test_equilibration_is_found():
     noise = autoregressive(4000, 0.5, seed=3)
-    assert equilibration(noise) < 600
-    start = equilibration(noise + 20 * np.exp(-np.arange(4000) / 100))
-    # After 300 to 800 steps the transient is 1 sigma to 0.007 sigma.
-    assert 300 <= start <= 800
+    assert equilibration(1e6 + noise) < 600
+    start = equilibration(1e6 + noise + 20 * np.exp(-np.arange(4000) / 100))
+    # After 250 to 800 steps the transient is 1.6 sigma to 0.007 sigma.
+    assert 250 <= start <= 800
+    values = np.random.default_rng(0).normal(size=31)
+    assert equilibration(values) == np.argmin([values[t:].var() / (31 - t) for t in range(16)])
+    # What never settles stops at half, where the noise of a short rest would be chosen otherwise.
+    assert 1900 <= equilibration(noise + 0.05 * np.arange(4000)) <= 2000
 
 
 def test_drift_has_an_error_that_knows_of_correlation():
