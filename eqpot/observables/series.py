@@ -18,8 +18,8 @@ _FEWEST = 4
 class Average:
     """The mean of a series of correlated samples, in the unit of the series.
 
-    standard_error: of the mean, from the statistical inefficiency g; block_error: the same from the scatter of ten block means, which
-    agrees where the blocks are much longer than the correlation. n_samples / g samples are independent.
+    standard_error: of the mean, from the statistical inefficiency g; block_error: the same from the scatter of ten block means.
+    n_samples / g samples are independent.
     """
 
     mean: float
@@ -28,6 +28,11 @@ class Average:
     standard_deviation: float
     inefficiency: float
     n_samples: int
+
+    @property
+    def error(self) -> float:
+        """The larger of the two errors: a fast oscillation hides slow correlation from the first, blocks that are short from the second."""
+        return max(self.standard_error, self.block_error)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from eqpot.units import BOLTZMANN
 class CanonicalTest:
     """Temperatures of a run beside those of the canonical ensemble, K.
 
-    p_value: of Kolmogorov and Smirnov's test on samples one statistical inefficiency apart; small where the two differ by more than
-    chance. width_error: standard error of `width`, the standard deviation.
+    p_value: of Kolmogorov and Smirnov's test on evenly spaced samples, as many as the error of the mean says are independent; small where
+    the two differ by more than chance. width_error: standard error of `width`, the standard deviation.
     """
 
     mean: Average
@@ -64,8 +64,9 @@ def canonical_test(temperatures: np.ndarray, n_degrees: int, temperature: float)
     """
     mean = average(temperatures)
     squares = (temperatures - mean.mean) ** 2
-    width_error = average(squares).standard_error / (2 * mean.standard_deviation) if mean.standard_deviation > 0 else 0.0
-    independent = temperatures[np.arange(0, len(temperatures), mean.inefficiency).astype(int)]
+    width_error = average(squares).error / (2 * mean.standard_deviation) if mean.standard_deviation > 0 else 0.0
+    apart = max(1.0, len(temperatures) * (mean.error / mean.standard_deviation) ** 2) if mean.standard_deviation > 0 else 1.0
+    independent = temperatures[np.arange(0, len(temperatures), apart).astype(int)]
     return CanonicalTest(
         mean=mean,
         expected_mean=temperature,

@@ -13,7 +13,7 @@ import yaml
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from eqpot.errors import ConfigError, DataError
+from eqpot.errors import ConfigError, DataError, NeighborError
 from eqpot.observables import (
     Average,
     Diffusion,
@@ -146,7 +146,7 @@ def _headline(page: Page, run: _Run) -> None:
         for name, unit, label in figures.QUANTITIES:
             if name in ("temperature_k", "pressure_gpa", "density_g_per_cm3") and name in rows and np.ptp(rows[name]) > 0:
                 found = average(rows[name])
-                tiles.append((_with_error(found.mean, found.standard_error), unit, label))
+                tiles.append((_with_error(found.mean, found.error), unit, label))
         slope = drift(rows["time_fs"] / 1000, rows["change"])
         tiles.append((_with_error(slope.slope, slope.error), "meV/atom/ps", "drift of the conserved energy"))
     if run.trajectory.pbc.all() and np.ptp(run.trajectory.cells, axis=0).max() == 0:
@@ -161,8 +161,8 @@ def _averages(page: Page, run: _Run) -> None:
         return
     page.heading(
         "Averages",
-        "± correlation: standard error of the mean from the statistical inefficiency; ± blocks: from ten blocks. Where they differ much, "
-        "the run is short for the correlation time.",
+        "± correlation: standard error of the mean from the statistical inefficiency; ± blocks: from ten blocks. Believe the larger one; "
+        "where they differ much, the run is short for its correlations.",
     )
     interval = float(np.median(np.diff(rows["time_fs"])))
     table = []
@@ -188,10 +188,13 @@ def _temperatures(page: Page, run: _Run) -> None:
     test = canonical_test(temperatures, n_degrees, float(temperatures.mean()) if kept is None else kept)
     width = f"{_with_error(test.width, test.width_error)} K, canonical {test.expected_width:.3g} K"
     if kept is None:
-        remark = f"At constant energy the distribution is narrower than the canonical one. Standard deviation {width}."
+        remark = (
+            "The folder names no constant temperature, so this is the canonical distribution of the run's mean; that at constant energy is "
+            f"narrower. {n_degrees} degrees of freedom; standard deviation {width}."
+        )
     else:
         remark = (
-            f"{n_degrees} degrees of freedom. Mean {_with_error(test.mean.mean, test.mean.standard_error)} K, canonical "
+            f"{n_degrees} degrees of freedom. Mean {_with_error(test.mean.mean, test.mean.error)} K, canonical "
             f"{test.expected_mean:g} K; standard deviation {width}; Kolmogorov-Smirnov p = {test.p_value:.2g}, which is below 0.01 "
             "where the two differ by more than chance."
         )
@@ -208,7 +211,12 @@ def _structure(page: Page, trajectory: Trajectory) -> None:
     pairs = n_atoms**2 / abs(np.linalg.det(trajectory.cells[0])) * 4 / 3 * math.pi * r_max**3
     n_frames = min(len(trajectory.times), int(np.clip(1e7 / pairs, 5, 200)))
     chosen = np.unique(np.linspace(0, len(trajectory.times) - 1, n_frames).astype(int))
-    found = radial_distribution(trajectory.at(chosen), r_max)
+    try:
+        found = radial_distribution(trajectory.at(chosen), r_max)
+    except NeighborError as error:
+        # Atoms that fell into each other: the rest of the page tells when.
+        page.heading("Structure", f"Left out: {error}")
+        return
     beyond = "" if r_max <= widths.min() / 2 else f" Beyond {widths.min() / 2:.2f} Å, half the cell's width, atoms meet their own images."
     page.heading("Structure", f"Radial distribution functions of {found.n_frames} frames.{beyond}")
     page.figures(figures.radial_distributions(found))

@@ -26,6 +26,8 @@ QUANTITIES = (
 
 _SHOWN = ("temperature_k", "potential_energy_ev_per_atom", "pressure_gpa", "density_g_per_cm3")
 _LINES = 6
+_POINTS = 300
+"""Points of a line or a set of quantiles: more would only hide each other, and make the page large."""
 
 
 def plot_sequence(runs: Mapping[str, Mapping[str, np.ndarray]], n_atoms: int) -> Figure:
@@ -86,10 +88,11 @@ def temperatures(values: np.ndarray, n_degrees: int, test: CanonicalTest) -> lis
     axes.set_ylim(0, 1.3 * axes.get_ylim()[1])
     axes.legend(frameon=False)
     quantiles, sides = panel("canonical quantile (K)", "quantile of the run (K)")
-    shares = (np.arange(len(values)) + 0.5) / len(values)
+    n_points = min(len(values), _POINTS)
+    shares = (np.arange(n_points) + 0.5) / n_points
     expected = canonical.ppf(shares)
     sides.plot(expected[[0, -1]], expected[[0, -1]], color="#9aa4ae", linewidth=0.8)
-    sides.plot(expected, np.sort(values), color=COLORS[0], marker=".", markersize=3, linewidth=0, rasterized=True)
+    sides.plot(expected, np.quantile(values, shares), color=COLORS[0], marker=".", markersize=3, linewidth=0)
     return [
         (figure, "Instantaneous temperatures and the gamma distribution that they have at constant temperature."),
         (quantiles, "Quantiles against canonical ones: on the line the two agree; flatter is too narrow."),
@@ -144,7 +147,7 @@ def displacements(found: Mapping[str, np.ndarray], interval: float) -> list[tupl
         figure, axes = panel("time (ps)", "mean squared displacement (Å²)")
         for index, (name, values) in enumerate(found.items()):
             last = max(2, len(values) // 2)
-            lags = np.unique(np.geomspace(1, last, 200).astype(int) if scale == "log" else np.linspace(0, last, 200).astype(int))
+            lags = np.unique(np.geomspace(1, last, _POINTS).astype(int) if scale == "log" else np.linspace(0, last, _POINTS).astype(int))
             axes.plot(lags * interval / 1000, values[lags], color=COLORS[index % _LINES], label=name)
         axes.set(xscale=scale, yscale=scale)
         if scale == "linear":
@@ -185,19 +188,19 @@ def spectrum(found: Spectrum) -> tuple[Figure, str]:
         axes.plot(found.wavenumbers, density, color=COLORS[index % _LINES], linewidth=1.1, label=name)
     if len(found.densities) > 1:
         axes.plot(found.wavenumbers, found.total, color="#1b1f24", linewidth=0.7, label="all")
-    share = np.cumsum(found.total) / found.total.sum()
-    last = found.wavenumbers[np.searchsorted(share, 0.998)]
+    last = found.wavenumbers[np.nonzero(found.total > 0.01 * found.total.max())[0][-1]]
     axes.set(xlim=(0, min(1.1 * last, found.wavenumbers[-1])), ylim=(0, None))
     axes.legend(frameon=False)
     return figure, "Vibrational density of states; its integral is the number of degrees of freedom."
 
 
 def _series(axes: Axes, time: np.ndarray, values: np.ndarray, color: str, discarded: float) -> None:
-    axes.plot(time, values, color=color, linewidth=0.6, alpha=0.4, rasterized=True)
+    axes.plot(time, values, color=color, linewidth=0.6, alpha=0.5, rasterized=True)
     width = max(1, len(values) // 20)
     # Means over whole windows alone: the ends would be means of fewer.
     mean = np.convolve(values, np.full(width, 1 / width), "valid")
-    axes.plot(time[width // 2 : width // 2 + len(mean)], mean, color=color, linewidth=1.8)
+    shown = np.unique(np.linspace(0, len(mean) - 1, _POINTS).astype(int))
+    axes.plot(time[shown + width // 2], mean[shown], color=color, linewidth=1.8)
     if discarded > time[0]:
         axes.axvspan(time[0], discarded, color="#e3e7eb", alpha=0.7, linewidth=0, zorder=0)
     axes.set_xlim(time[0], time[-1] if len(time) > 1 else None)

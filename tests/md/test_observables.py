@@ -82,6 +82,16 @@ def test_errors_hold_what_they_promise():
         assert 0.60 < share < 0.74
 
 
+def test_an_oscillation_does_not_hide_what_is_slow():
+    """A quickly damped oscillation, which makes the correlation change sign early, over slow noise that carries the error of the mean."""
+    rotation = autoregressive(4000, 0.9, 4, (200, 2)) @ [1, 1j] * np.exp(1j * np.arange(4000))[:, None]
+    series = (rotation.real + 0.3 * autoregressive(4000, 0.98, 5, (200,))).T
+    found = [average(values) for values in series]
+    means = np.array([item.mean for item in found])
+    assert np.mean(abs(means) < [item.standard_error for item in found]) < 0.5
+    assert 0.6 < np.mean(abs(means) < [item.error for item in found]) < 0.8
+
+
 def test_a_constant_series_has_no_error_and_a_broken_one_is_refused():
     assert average(np.full(100, 0.1)).standard_error == pytest.approx(0.0, abs=1e-15)
     with pytest.raises(DataError, match="at least 4 samples"):
