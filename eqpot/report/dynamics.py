@@ -195,8 +195,8 @@ def _temperatures(page: Page, run: _Run) -> None:
     else:
         remark = (
             f"{n_degrees} degrees of freedom. Mean {_with_error(test.mean.mean, test.mean.error)} K, canonical "
-            f"{test.expected_mean:g} K; standard deviation {width}; Kolmogorov-Smirnov p = {test.p_value:.2g}, which is below 0.01 "
-            "where the two differ by more than chance."
+            f"{test.expected_mean:g} K; standard deviation {width}; Kolmogorov-Smirnov p = {test.p_value:.2g}; below 0.01 the "
+            "two differ by more than chance."
         )
     page.heading("Temperature against the canonical ensemble", remark)
     page.figures(figures.temperatures(temperatures, n_degrees, test))
@@ -302,5 +302,7 @@ def _digits(error: float) -> int:
 
 
 def _with_error(value: float, error: float) -> str:
+    if 0 < error < 1e-5:
+        return f"{value:.4g} ± {error:.2g}"
     digits = _digits(error)
     return f"{value:.{digits}f} ± {error:.{digits}f}"

@@ -26,6 +26,9 @@ QUANTITIES = (
 
 _SHOWN = ("temperature_k", "potential_energy_ev_per_atom", "pressure_gpa", "density_g_per_cm3")
 _LINES = 6
+_SMOOTH = 5
+"""Bins of g(r) that are averaged before peaks are looked for, so that noise is none."""
+
 _POINTS = 300
 """Points of a line or a set of quantiles: more would only hide each other, and make the page large."""
 
@@ -121,8 +124,8 @@ def first_shells(found: RadialDistribution) -> list[tuple[str, ...]]:
     """Return rows of the first peak of g(r), the minimum after it and the neighbours up to there, of pairs that show both."""
     rows: list[tuple[str, ...]] = []
     for (first, second), values in found.values.items():
-        smooth = uniform_filter1d(values, 3)
-        peaks = find_peaks(smooth, height=1.0, prominence=0.2)[0]
+        smooth = uniform_filter1d(values, _SMOOTH)
+        peaks = find_peaks(smooth, height=1.0, prominence=0.3)[0]
         valleys = find_peaks(-smooth, prominence=0.1)[0]
         valleys = valleys[valleys > peaks[0]] if len(peaks) else valleys
         if len(peaks) == 0 or len(valleys) == 0:
