@@ -77,12 +77,9 @@ def vibrational_spectrum(
     densities = {}
     for number in np.unique(numbers):
         chosen = np.nonzero(numbers == number)[0]
-        scaled = (velocities[:, chosen] * np.sqrt(masses[chosen])[:, None]).reshape(n_frames, -1)
-        frequencies, power = signal.welch(
-            scaled, fs=1 / interval, window="hann", nperseg=length, noverlap=length // 2, detrend=False, axis=0
-        )
-        densities[chemical_symbols[number]] = power.sum(axis=1)
-    step = float(frequencies[1]) * WAVENUMBER
+        # One atom at a time: all segments of a whole trajectory would take several times its memory.
+        densities[chemical_symbols[number]] = sum(masses[atom] * _power(velocities[:, atom], interval, length) for atom in chosen)
+    step = WAVENUMBER / (length * interval)
     total = sum(density.sum() for density in densities.values()) * step
     if total == 0:
         raise DataError("All velocities are zero, so they have no spectrum; give those of a run.")

@@ -100,14 +100,17 @@ def test_a_constant_series_has_no_error_and_a_broken_one_is_refused():
         average(np.where(np.arange(9) == 5, np.nan, 1.0))
     with pytest.raises(ConfigError, match="use 2 or more"):
         block_error(np.arange(9.0), 1)
+    # What does not fill the blocks is left out at the start.
+    values = np.random.default_rng(0).normal(size=25)
+    assert block_error(values) == pytest.approx(values[5:].reshape(10, 2).mean(axis=1).std(ddof=1) / np.sqrt(10))
     with pytest.raises(DataError, match="do not fill"):
         block_error(np.arange(9.0), 10)
 
 
 def test_equilibration_is_found():
     noise = autoregressive(4000, 0.5, seed=3)
-    assert equilibration(1e6 + noise) < 600
-    start = equilibration(1e6 + noise + 20 * np.exp(-np.arange(4000) / 100))
+    assert equilibration(1e9 + noise) < 600
+    start = equilibration(1e9 + noise + 20 * np.exp(-np.arange(4000) / 100))
     # After 250 to 800 steps the transient is 1.6 sigma to 0.007 sigma.
     assert 250 <= start <= 800
     values = np.random.default_rng(0).normal(size=31)
@@ -147,6 +150,10 @@ def test_a_cell_that_breathes_moves_no_atom():
     cells = SHEARED * (1 + 0.05 * np.sin(np.arange(200)))[:, None, None]
     trajectory = frames_of(fractional @ cells, cells).at_rest()
     assert mean_squared_displacement(trajectory.positions).max() < 1e-20
+    # A step through the wall while the cell grows is measured in the mean of both cells.
+    growing = np.array([10 * np.eye(3), 12 * np.eye(3)])
+    moved = unwrap(np.array([[[9.5, 0, 0]], [[0.6, 0, 0]]]), growing, np.ones(3))
+    np.testing.assert_allclose(moved[1, 0], [9.5 + 0.1 * 11, 0, 0])
 
 
 def test_frames_too_far_apart_are_refused():
@@ -281,6 +288,8 @@ def test_an_ideal_gas_has_no_structure():
         assert abs(deviations[5:]).max() < 4
         assert 0.5 < np.mean(deviations[5:] ** 2) < 2
     np.testing.assert_allclose(found.values["Ne", "Ar"], found.values["Ar", "Ne"], rtol=1e-12)
+    assert found.coordination_number("Ne", "Ar", 20.0) == pytest.approx(60 * 4 / 3 * np.pi * 20**3 / volume, rel=0.02)
+    assert 60 * found.coordination_number("Ar", "Ne", 20.0) == pytest.approx(40 * found.coordination_number("Ne", "Ar", 20.0))
     assert found.n_frames == 60
 
 
