@@ -16,6 +16,7 @@ from ase.data import chemical_symbols
 from eqpot.errors import ConfigError, DataError, NeighborError
 from eqpot.observables import (
     Average,
+    CanonicalTest,
     Diffusion,
     Trajectory,
     average,
@@ -186,20 +187,25 @@ def _temperatures(page: Page, run: _Run) -> None:
         return
     n_degrees, kept = degrees_of_freedom(run.thermo), run.thermostat
     test = canonical_test(temperatures, n_degrees, float(temperatures.mean()) if kept is None else kept)
-    width = f"{_with_error(test.width, test.width_error)} K, canonical {test.expected_width:.3g} K"
-    if kept is None:
-        remark = (
-            "The folder names no constant temperature, so this is the canonical distribution of the run's mean; that at constant energy is "
-            f"narrower. {n_degrees} degrees of freedom; standard deviation {width}."
-        )
-    else:
-        remark = (
-            f"{n_degrees} degrees of freedom. Mean {_with_error(test.mean.mean, test.mean.error)} K, canonical "
-            f"{test.expected_mean:g} K; standard deviation {width}; Kolmogorov-Smirnov p = {test.p_value:.2g}; below 0.01 the "
-            "two differ by more than chance."
-        )
+    remark = _temperature_remark(test, n_degrees, kept is not None)
     page.heading("Temperature against the canonical ensemble", remark)
     page.figures(figures.temperatures(temperatures, n_degrees, test))
+
+
+def _temperature_remark(test: CanonicalTest, n_degrees: int, has_thermostat: bool) -> str:
+    width = f"standard deviation {_with_error(test.width, test.width_error)} K, canonical {test.expected_width:.3g} K"
+    if has_thermostat:
+        return (
+            f"{n_degrees} degrees of freedom. Mean {_with_error(test.mean.mean, test.mean.error)} K, canonical {test.expected_mean:g} K; "
+            f"{width}; Kolmogorov-Smirnov p = {test.p_value:.2g}; below 0.01 the two differ by more than chance."
+        )
+    remark = (
+        "The folder names no constant temperature, so this is the canonical distribution of the run's mean; that at constant energy is "
+        f"narrower. {n_degrees} degrees of freedom; {width}."
+    )
+    if test.width > test.expected_width + 3 * test.width_error:
+        remark += " This one is broader: energy still swings between kinetic and potential, as after a start from a perfect crystal."
+    return remark
 
 
 def _structure(page: Page, trajectory: Trajectory) -> None:
@@ -242,7 +248,7 @@ def _motion(page: Page, trajectory: Trajectory) -> None:
         except DataError:
             continue
         integral = None if resting.velocities is None else green_kubo(resting.velocities[:, chosen], resting.interval)
-        rows.append((name, _diffusion(found), "" if integral is None else _diffusion(integral), f"{found.exponent:.2f}", _regime(found)))
+        rows.append((name, *_diffusion_cells(found, integral)))
     page.heading(
         "Motion",
         "Mean squared displacements, seen from the centre of mass, and diffusion coefficients with standard errors from five blocks: from "
@@ -253,17 +259,15 @@ def _motion(page: Page, trajectory: Trajectory) -> None:
         page.table(("element", "Einstein, 10⁻⁵ cm²/s", "Green-Kubo, 10⁻⁵ cm²/s", "exponent", "so the atoms"), rows)
 
 
-def _diffusion(found: Diffusion) -> str:
-    return _with_error(1e5 * CM2_PER_S * found.coefficient, 1e5 * CM2_PER_S * found.error)
-
-
-def _regime(found: Diffusion) -> str:
+def _diffusion_cells(found: Diffusion, integral: Diffusion | None) -> tuple[str, ...]:
     exponent = found.exponent or 0.0
-    if 0.8 < exponent < 1.2:
-        return "diffuse"
-    if exponent >= 1.2:
-        return "still fly: run longer"
-    return "stay at their places" if exponent < 0.3 else "do not diffuse yet: run longer"
+    if exponent < 0.3:
+        # The slope of a displacement that only oscillates is no coefficient, and its blocks no error.
+        return "–", "–", f"{exponent:.2f}", "stay at their places"
+    size = 1e5 * CM2_PER_S
+    values = ("–" if item is None else _with_error(size * item.coefficient, size * item.error) for item in (found, integral))
+    regime = "still fly: run longer" if exponent >= 1.2 else "diffuse" if exponent > 0.8 else "do not diffuse yet: run longer"
+    return (*values, f"{exponent:.2f}", regime)
 
 
 def _vibrations(page: Page, trajectory: Trajectory) -> None:

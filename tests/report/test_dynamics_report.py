@@ -14,8 +14,8 @@ from eqpot import load_potential
 from eqpot.cli.main import app
 from eqpot.errors import ConfigError, DataError
 from eqpot.md import Settings, Simulation
-from eqpot.observables import average, drift, read_thermo
-from eqpot.report.dynamics import report_dynamics
+from eqpot.observables import CanonicalTest, Diffusion, average, drift, read_thermo
+from eqpot.report.dynamics import _diffusion_cells, _temperature_remark, report_dynamics
 from eqpot.units import BOLTZMANN, FEMTOSECOND
 from helpers import ethanol
 
@@ -123,6 +123,20 @@ def test_diffusion_and_temperatures_are_those_of_the_gas(gas):
 def test_temperatures_that_are_not_canonical_are_seen(tmp_path):
     write_gas(tmp_path / "hot", n_frames=300, width=1.05)
     assert float(re.search(r"p = ([\d.e-]+);", page_of(tmp_path / "hot"))[1]) < 0.01
+
+
+def test_what_a_remark_depends_on():
+    mean = average(np.random.default_rng(0).normal(300, 10, size=100))
+    narrow, broad = (CanonicalTest(mean, 300.0, width, 1.0, 20.0, 0.5) for width in (21.0, 24.0))
+    assert "broader" not in _temperature_remark(narrow, 12, has_thermostat=False)
+    assert "broader" in _temperature_remark(broad, 12, has_thermostat=False)
+    for exponent, regime in ((-0.5, "stay"), (0.5, "do not diffuse yet"), (1.0, "diffuse"), (1.5, "still fly")):
+        found = Diffusion(2e-4, 1e-5, (1.0, 2.0), exponent)
+        value, other, _, text = _diffusion_cells(found, None)
+        assert text.startswith(regime)
+        assert (value, other) == ("–" if exponent < 0 else "2.00 ± 0.10", "–")
+    # 1 Å^2/fs is 0.1 cm^2/s.
+    assert _diffusion_cells(found, found)[1] == "2.00 ± 0.10"
 
 
 def test_vibrations_that_frames_cannot_show_are_left_out(tmp_path, model_path):
