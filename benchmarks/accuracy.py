@@ -1,11 +1,11 @@
 """Fit eqpot to the standard data sets and print its errors beside those of its peers and of publications.
 
-python benchmarks/accuracy.py --data DATA --results docs/accuracy.json --budget --tasks ethanol aspirin
+python benchmarks/accuracy.py --data DATA --results docs/accuracy.json --runs RUNS --budget --tasks ethanol aspirin
 python benchmarks/accuracy.py --data DATA --results docs/accuracy.json --runs RUNS --tasks ethanol uracil ...
 python benchmarks/accuracy.py --results docs/accuracy.json --print
 
 With --budget all contestants train for the same CPU time, an hour of one thread, peers (`make peers`) included. Without it eqpot alone
-trains to the end of the schedule in RECIPES, in RUNS/task; a run that was stopped goes on with the same command. What the
+trains to the end of the schedule in RECIPES. Its run folders stay in RUNS; one that was stopped goes on with the same command. What the
 results hold already is not done again. `tasks.py` says what DATA (or EQPOT_DATA) must hold.
 """
 
@@ -15,7 +15,6 @@ import multiprocessing
 import os
 import platform
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -42,10 +41,10 @@ PEERS = (
 )
 CONTESTANTS = {contestant.name: contestant for contestant in (EQPOT, *PEERS)}
 
-FINE = {"cutoff": 4.0, "n_orientations": 48, "feature_degree": 3, "kernel_degree": 3}
+FINE = {"cutoff": 4.0, "n_orientations": 48, "feature_degree": 3, "kernel_degree": 3, "radial_width": 32}
 """The network of degree 3 for small molecules."""
 
-BUDGET_RECIPES: dict[str, dict[str, Any]] = {"ethanol": {"network": FINE}, "aspirin": {"network": {"cutoff": 4.5}}}
+BUDGET_RECIPES: dict[str, dict[str, Any]] = {"ethanol": {"network": FINE}, "aspirin": {"network": {"cutoff": 4.5, "radial_width": 32}}}
 
 RECIPES: dict[str, dict[str, Any]] = {
     "ethanol": {"network": FINE, "training": {"epochs": 800}},
@@ -74,16 +73,19 @@ def measured(potential: Path, tests: Sequence[Path]) -> dict[str, float]:
     }
 
 
-def train_for(task: Task, recipe: Mapping[str, Any], data: Path, seconds: float, seed: int) -> dict[str, Any]:
-    """Train eqpot for so many seconds of CPU time, compilation left out as everywhere; return errors and what it took."""
-    with tempfile.TemporaryDirectory() as name:
-        budget = {"minutes": seconds / 60, "epochs": 10**6, "validate_every": 10**6}
-        training = {**recipe.get("training", {}), **budget}
-        config = task.config(data, Path(name) / "run", recipe.get("network", {}), training, seed)
-        trainer = Trainer(TrainConfig.model_validate(config), clock=time.process_time)
-        trainer.run()
-        errors = measured(Path(name) / "run" / "potential.safetensors", [data / test for test in task.tests])
-        return {**errors, "steps": trainer.step, "seconds": trainer.seconds, "parameters": trainer.n_parameters}
+def train(task: Task, recipe: Mapping[str, Any], data: Path, folder: Path, seed: int, seconds: float | None = None) -> dict[str, Any]:
+    """Train eqpot in a run folder, from its checkpoint if there is one; return errors and what it took.
+
+    To the end of the recipe, or for so many seconds of CPU time; compilation is left out as everywhere.
+    """
+    training = {"validate_every": 10, **recipe.get("training", {})}
+    if seconds is not None:
+        training |= {"minutes": seconds / 60, "epochs": 10**6, "validate_every": 10**6}
+    config = TrainConfig.model_validate(task.config(data, folder, recipe.get("network", {}), training, seed))
+    trainer = Trainer(config, resume=folder.exists(), clock=time.process_time)
+    trainer.run()
+    errors = measured(folder / "potential.safetensors", [data / test for test in task.tests])
+    return {**errors, "steps": trainer.step, "seconds": trainer.seconds, "parameters": trainer.n_parameters}
 
 
 def train_peer(contestant: Contestant, task: Task, data: Path, seconds: float, seed: int) -> dict[str, Any]:
@@ -118,7 +120,7 @@ def done(path: Path, table: str, name: str) -> bool:
     return path.exists() and name in json.loads(path.read_text()).get(table, {})
 
 
-def run_budget(tasks: Sequence[str], contestants: Sequence[str], data: Path, seconds: float, seed: int, path: Path) -> None:
+def run_budget(tasks: Sequence[str], contestants: Sequence[str], data: Path, runs: Path, seconds: float, seed: int, path: Path) -> None:
     for task_name in tasks:
         for contestant in (CONTESTANTS[name] for name in contestants):
             name, task = f"{task_name}, {contestant.name}", TASKS[task_name]
@@ -126,7 +128,7 @@ def run_budget(tasks: Sequence[str], contestants: Sequence[str], data: Path, sec
                 continue
             try:
                 if contestant is EQPOT:
-                    row = in_process(train_for, task, BUDGET_RECIPES[task_name], data, seconds, seed)
+                    row = in_process(train, task, BUDGET_RECIPES[task_name], data, runs / f"budget-{task_name}", seed, seconds)
                 else:
                     row = train_peer(contestant, task, data, seconds, seed)
             except WorkerError as error:
@@ -135,20 +137,10 @@ def run_budget(tasks: Sequence[str], contestants: Sequence[str], data: Path, sec
             keep(path, "budget", name, {**row, "seed": seed})
 
 
-def train_recipe(task: Task, recipe: Mapping[str, Any], data: Path, folder: Path, seed: int) -> dict[str, Any]:
-    """Train in a run folder to the end of the recipe, from its checkpoint if there is one; return errors and what it took."""
-    training = {"validate_every": 10, **recipe.get("training", {})}
-    config = TrainConfig.model_validate(task.config(data, folder, recipe.get("network", {}), training, seed))
-    trainer = Trainer(config, resume=folder.exists(), clock=time.process_time)
-    trainer.run()
-    errors = measured(folder / "potential.safetensors", [data / test for test in task.tests])
-    return {**errors, "steps": trainer.step, "seconds": trainer.seconds, "parameters": trainer.n_parameters}
-
-
 def run_recipes(tasks: Sequence[str], data: Path, runs: Path, seed: int, path: Path) -> None:
     for name in tasks:
         if not done(path, "recipes", name):
-            row = in_process(train_recipe, TASKS[name], RECIPES[name], data, runs / name, seed)
+            row = in_process(train, TASKS[name], RECIPES[name], data, runs / name, seed)
             keep(path, "recipes", name, {**row, "seed": seed})
 
 
@@ -186,12 +178,13 @@ def main() -> None:
     if not arguments.print:
         if arguments.data is None:
             parser.error("give the data folder with --data or in EQPOT_DATA")
+        if arguments.runs is None:
+            parser.error("give the folder of the runs with --runs")
+        tasks, data, runs, seed, results = (getattr(arguments, name) for name in ("tasks", "data", "runs", "seed", "results"))
         if arguments.budget:
-            run_budget(arguments.tasks, arguments.contestants, arguments.data, arguments.seconds, arguments.seed, arguments.results)
-        elif arguments.runs is None:
-            parser.error("give the folder of the runs with --runs, or --budget")
+            run_budget(tasks, arguments.contestants, data, runs, arguments.seconds, seed, results)
         else:
-            run_recipes(arguments.tasks, arguments.data, arguments.runs, arguments.seed, arguments.results)
+            run_recipes(tasks, data, runs, seed, results)
     print(budget_tables(json.loads(arguments.results.read_text())))
 
 

@@ -35,7 +35,7 @@ def test_recipes_are_configurations(tmp_path):
 
 def test_budget_and_recipe_are_kept_and_not_done_again(small, tmp_path):
     path = tmp_path / "results.json"
-    run_budget(["small"], ["eqpot"], DATA, 0.5, 0, path)
+    run_budget(["small"], ["eqpot"], DATA, tmp_path, 0.5, 0, path)
     run_recipes(["small"], DATA, tmp_path / "runs", 0, path)
     results = json.loads(path.read_text())
     row = results["budget"]["small, eqpot"]
@@ -43,7 +43,7 @@ def test_budget_and_recipe_are_kept_and_not_done_again(small, tmp_path):
     assert row["steps"] > 4
     assert results["recipes"]["small"]["steps"] == 12
     assert {"force_mae", "energy_rmse", "energy_per_atom_mae", "machine", "torch"} <= set(row)
-    run_budget(["small"], ["eqpot"], DATA, 0.5, 0, path)
+    run_budget(["small"], ["eqpot"], DATA, tmp_path, 0.5, 0, path)
     run_recipes(["small"], DATA, tmp_path / "runs", 0, path)
     assert json.loads(path.read_text()) == results
     table = budget_tables(results)
@@ -53,7 +53,7 @@ def test_budget_and_recipe_are_kept_and_not_done_again(small, tmp_path):
 
 def test_a_peer_that_is_not_installed_is_left_out(small, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("contest.PEERS", tmp_path)
-    run_budget(["small"], ["PaiNN, 128, 3 layers"], DATA, 0.5, 0, tmp_path / "results.json")
+    run_budget(["small"], ["PaiNN, 128, 3 layers"], DATA, tmp_path, 0.5, 0, tmp_path / "results.json")
     assert "left out: small, PaiNN, 128, 3 layers: schnetpack is not installed" in capsys.readouterr().err
 
 
