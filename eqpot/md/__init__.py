@@ -1,6 +1,7 @@
 """Molecular dynamics in torch."""
 
-#from eqpot.md.simulation import Settings, Simulation
+from eqpot.md.settings import Settings
+from eqpot.md.simulation import Simulation
 from eqpot.md.state import State
 
 __all__ = ["Settings", "Simulation", "State"]
