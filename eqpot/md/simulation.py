@@ -69,6 +69,11 @@ class Simulation:
         self.state = state
         return state
 
+    def continue_from(self, state: State) -> None:
+        """Put a state of the same systems in place of the present one."""
+        self.state = state
+        self._conditions = conditions_at(self.settings, 0, self.degrees_of_freedom)
+
     def current_atoms(self) -> list[Atoms]:
         """Return the structures with their present positions, cells, velocities, energies, forces and, with a cell, stresses."""
         state = self.state
