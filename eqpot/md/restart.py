@@ -27,6 +27,7 @@ def save_restart(path: Path, simulation: Simulation, extra: Mapping[str, Any]) -
     tensors = {name: getattr(state, name) for name in _PLAIN}
     tensors |= {f"bath.{name}": values for name, values in state.bath.items()}
     tensors |= {"numbers": function.numbers, "pbc": function.pbc, "degrees_of_freedom": simulation.degrees_of_freedom}
+    tensors["has_masses"] = torch.tensor([system.has("masses") for system in simulation.systems])
     header = {"step": state.step, "settings": json.loads(simulation.settings.model_dump_json()), "potential": weights_hash(simulation.potential)}
     write_checkpoint(path, {**header, "extra": dict(extra)}, tensors)
 
@@ -81,7 +82,7 @@ def _systems(tensors: Mapping[str, torch.Tensor]) -> list[Atoms]:
             arrays["positions"][own],
             cell=arrays["cells"][index],
             pbc=arrays["pbc"][index],
-            masses=arrays["masses"][own, 0],
+            masses=arrays["masses"][own, 0] if arrays["has_masses"][index] else None,
             velocities=arrays["velocities"][own],
         )
         held = arrays["mobile"][own, 0] == 0

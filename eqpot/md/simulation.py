@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from eqpot.errors import NeighborError, SimulationError
 from eqpot.md.forces import PotentialForces
@@ -40,7 +42,7 @@ class Simulation:
         labels = [""] if len(systems) == 1 else [f" of system {k}" for k in range(len(systems))]
         for system, label in zip(systems, labels, strict=True):
             _check_structure(system, label, self.integrator.changes_cell)
-        self.systems = [system.copy() for system in systems]
+        self.systems = [_bare(system) for system in systems]
         self.force_function = PotentialForces(self.systems, potential)
         held = [_held(system) for system in self.systems]
         self._draw_velocities(held)
@@ -87,10 +89,11 @@ class Simulation:
                 atoms.set_cell(state.cells[index].cpu().numpy())
             atoms.positions = positions[rows]
             atoms.set_velocities(velocities[rows])
-            atoms.info = {"energy": float(state.potential_energy[index]), "step": state.step, "time_fs": self.time}
+            atoms.info = {"step": state.step, "time_fs": self.time}
+            results = {"energy": float(state.potential_energy[index]), "forces": forces[rows]}
             if atoms.cell.rank == 3:
-                atoms.info["stress"] = state.stress[index].cpu().numpy()
-            atoms.arrays["forces"] = forces[rows]
+                results["stress"] = full_3x3_to_voigt_6_stress(state.stress[index].cpu().numpy())
+            atoms.calc = SinglePointCalculator(atoms, **results)
             result.append(atoms)
         return result
 
@@ -156,6 +159,15 @@ class Simulation:
             stress=stress,
             heat=torch.zeros_like(energy),
         )
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    """Return a copy with what moves, and nothing that a restart file would not know."""
+    bare = atoms.copy()
+    bare.info = {}
+    for name in set(bare.arrays) - {"numbers", "positions", "momenta", "masses"}:
+        del bare.arrays[name]
+    return bare
 
 
 def _held(atoms: Atoms) -> np.ndarray:
