@@ -60,9 +60,7 @@ def step(
     return move_cells(state, force_function, interval * timestep, conditions, compressibility / pressure_time, isotropic)
 
 
-def move_cells(
-    state: State, force_function: ForceFunction, timestep: float, conditions: Conditions, rate: float, isotropic: bool
-) -> State:
+def move_cells(state: State, force_function: ForceFunction, timestep: float, conditions: Conditions, rate: float, isotropic: bool) -> State:
     """Rescale the cells once; rate: compressibility over relaxation time of the pressure."""
     n_systems, device = state.n_systems, state.positions.device
     noise = standard_normal([9] * n_systems, 1, conditions.seeds, state.step, BAROSTAT).to(device).view(n_systems, 3, 3)
@@ -89,9 +87,7 @@ def strained(state: State, strains: torch.Tensor) -> State:
     )
 
 
-def _drift(
-    state: State, conditions: Conditions, timestep: float, rate: float, isotropic: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _drift(state: State, conditions: Conditions, timestep: float, rate: float, isotropic: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean and variance (of a diagonal entry) of the strain of a move, [n_systems, 3, 3] and [n_systems, 1, 1]."""
     unit = torch.eye(3, dtype=torch.float64, device=state.positions.device)
     excess = state.pressure_tensor() - conditions.pressure.view(-1, 1, 1) * unit

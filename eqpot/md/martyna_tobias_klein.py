@@ -101,13 +101,17 @@ def _kick(state: State, timestep: float, conditions: Conditions) -> State:
     old = matrix_function(drag, lambda rate: torch.exp(-rate * timestep))
     pushed = matrix_function(drag, lambda rate: timestep * torch.exp(-rate * timestep / 2) * hyperbolic_sine_over_x(rate * timestep / 2))
     accelerations = state.forces / state.masses
-    return replace(state, velocities=apply_matrices(state.velocities, state.of_atoms(old)) + apply_matrices(accelerations, state.of_atoms(pushed)))
+    return replace(
+        state, velocities=apply_matrices(state.velocities, state.of_atoms(old)) + apply_matrices(accelerations, state.of_atoms(pushed))
+    )
 
 
 def _drift(state: State, timestep: float) -> State:
     """Advance positions and cells, exactly for g and v held fixed."""
     velocities = state.bath["cell_velocities"]
     grown = matrix_function(velocities, lambda rate: torch.exp(rate * timestep))
-    moved = matrix_function(velocities, lambda rate: timestep * torch.exp(rate * timestep / 2) * hyperbolic_sine_over_x(rate * timestep / 2))
+    moved = matrix_function(
+        velocities, lambda rate: timestep * torch.exp(rate * timestep / 2) * hyperbolic_sine_over_x(rate * timestep / 2)
+    )
     positions = apply_matrices(state.positions, state.of_atoms(grown)) + apply_matrices(state.velocities, state.of_atoms(moved))
     return replace(state, positions=positions, cells=apply_matrices(state.cells, grown.unsqueeze(1)))

@@ -87,8 +87,8 @@ def init(state: State, conditions: Conditions) -> State:  # noqa: ARG001 (all en
 
 def resting_chain(state: State, name: str) -> dict[str, torch.Tensor]:
     """Return positions and velocities of a chain that has not moved yet, as entries of `State.bath`."""
-    zeros = torch.zeros(state.n_systems, CHAIN_LENGTH, dtype=torch.float64, device=state.positions.device)
-    return {f"{name}_positions": zeros, f"{name}_velocities": zeros}
+    shape, device = (state.n_systems, CHAIN_LENGTH), state.positions.device
+    return {f"{name}_{what}": torch.zeros(shape, dtype=torch.float64, device=device) for what in ("positions", "velocities")}
 
 
 def step(state: State, force_function: ForceFunction, timestep: float, conditions: Conditions, relaxation_time: float) -> State:

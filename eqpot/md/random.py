@@ -15,6 +15,6 @@ def generator(seed: int, step: int, stream: int = THERMOSTAT) -> np.random.Gener
 
 
 def standard_normal(counts: Sequence[int], width: int, seeds: Sequence[int], step: int, stream: int = THERMOSTAT) -> torch.Tensor:
-    """Return normal numbers [sum of counts, width] on the CPU; counts: how many rows each system has. A system's do not depend on others."""
+    """Return normal numbers [sum of counts, width] on the CPU; counts: rows of each system, whose numbers do not depend on others."""
     rows = [generator(seed, step, stream).standard_normal((count, width)) for count, seed in zip(counts, seeds, strict=True)]
     return torch.from_numpy(rows[0] if len(rows) == 1 else np.concatenate(rows))

@@ -28,7 +28,11 @@ def save_restart(path: Path, simulation: Simulation, extra: Mapping[str, Any]) -
     tensors |= {f"bath.{name}": values for name, values in state.bath.items()}
     tensors |= {"numbers": function.numbers, "pbc": function.pbc, "degrees_of_freedom": simulation.degrees_of_freedom}
     tensors["has_masses"] = torch.tensor([system.has("masses") for system in simulation.systems])
-    header = {"step": state.step, "settings": json.loads(simulation.settings.model_dump_json()), "potential": weights_hash(simulation.potential)}
+    header = {
+        "step": state.step,
+        "settings": json.loads(simulation.settings.model_dump_json()),
+        "potential": weights_hash(simulation.potential),
+    }
     write_checkpoint(path, {**header, "extra": dict(extra)}, tensors)
 
 

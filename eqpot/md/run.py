@@ -98,7 +98,7 @@ class Run:
         return [(f"{name}.{suffix}", system) for suffix in self.extra["formats"] for system, name in enumerate(names)]
 
     def _write_frame(self) -> None:
-        frames = self.simulation.current_atoms()
+        frames = [self.simulation.current_atoms(system) for system in range(len(self.simulation.systems))]
         table = self._outputs["thermo.csv"]
         assert isinstance(table, Table)
         for row in self.simulation.thermo():
@@ -193,4 +193,4 @@ def summarize(folder: Path, simulation: Simulation) -> dict[str, Any]:
 
 def _write_structures(path: Path, simulation: Simulation) -> None:
     with path.open("w", encoding="utf-8") as file:
-        write_xyz(file, simulation.current_atoms())
+        write_xyz(file, [simulation.current_atoms(system) for system in range(len(simulation.systems))])

@@ -30,12 +30,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     ensemble: Literal["nve", "nvt", "npt"] = Field("nve", description="Constant energy, temperature, or temperature and pressure.")
-    method: (
-        Literal["velocity_verlet", "langevin", "velocity_rescaling", "nose_hoover", "cell_rescaling", "martyna_tobias_klein"] | None
-    ) = Field(
-        None,
-        description="Integrator; nvt: langevin (default), velocity_rescaling or nose_hoover; npt: cell_rescaling (default) or "
-        "martyna_tobias_klein.",
+    method: Literal["velocity_verlet", "langevin", "velocity_rescaling", "nose_hoover", "cell_rescaling", "martyna_tobias_klein"] | None = (
+        Field(
+            None,
+            description="Integrator; nvt: langevin (default), velocity_rescaling or nose_hoover; npt: cell_rescaling (default) or "
+            "martyna_tobias_klein.",
+        )
     )
     steps: int = Field(1000, ge=1, description="Time steps; ramps end with them.")
     # Beyond 10 fs no atomic vibration is integrated stably; a longer step is a mistake of units.
@@ -74,8 +74,8 @@ class Settings(BaseModel):
         largest = max(abs(value) for values in pressures for value in (values if isinstance(values, list) else [values]))
         if largest > 1000:
             raise ValueError(f"a pressure of {largest:g} GPa is asked for, above 1000; give it in GPa (1 bar is 0.0001 GPa)")
-        if min(self.seeds(1) if isinstance(self.seed, int) else self.seed, default=0) < 0:
-            raise ValueError("a seed is negative; give numbers from 0")
+        if not all(0 <= seed < 2**62 for seed in (self.seed if isinstance(self.seed, list) else [self.seed])):
+            raise ValueError(f"the seed is {self.seed}; it must lie in 0 ... 2^62 - 1")
         return self
 
     @property
@@ -105,7 +105,9 @@ class DynamicsConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     potential: Path = Field(description="Model file.")
-    structures: list[Path] = Field(min_length=1, description="Starting structures, anything ASE reads; velocities are used where there are any.")
+    structures: list[Path] = Field(
+        min_length=1, description="Starting structures, anything ASE reads; velocities are used where there are any."
+    )
     replicas: int = Field(1, ge=1, description="Copies of each structure, which differ in their seeds.")
     output: Path = Field(description="Run folder; it must not exist yet.")
     dtype: Literal["float32", "float64"] | None = Field(None, description="Precision of the network; by default that of the model file.")

@@ -43,6 +43,7 @@ class Simulation:
         for system, label in zip(systems, labels, strict=True):
             _check_structure(system, label, self.integrator.changes_cell)
         self.systems = [_bare(system) for system in systems]
+        self._ends = np.cumsum([len(system) for system in self.systems]).tolist()
         self.force_function = PotentialForces(self.systems, potential)
         held = [_held(system) for system in self.systems]
         self._draw_velocities(held)
@@ -76,30 +77,25 @@ class Simulation:
         self.state = state
         self._conditions = conditions_at(self.settings, 0, self.degrees_of_freedom)
 
-    def current_atoms(self) -> list[Atoms]:
-        """Return the structures with their present positions, cells, velocities, energies, forces and, with a cell, stresses."""
-        state = self.state
-        positions, velocities, forces = (values.cpu().numpy() for values in (state.positions, state.velocities, state.forces))
-        ends = np.cumsum([len(system) for system in self.systems])
-        result = []
-        for index, (system, end) in enumerate(zip(self.systems, ends, strict=True)):
-            atoms, rows = system.copy(), slice(end - len(system), end)
-            # A cell that does not change keeps its digits, and lattice vectors of length zero their absence.
-            if self.integrator.changes_cell:
-                atoms.set_cell(state.cells[index].cpu().numpy())
-            atoms.positions = positions[rows]
-            atoms.set_velocities(velocities[rows])
-            atoms.info = {"step": state.step, "time_fs": self.time}
-            results = {"energy": float(state.potential_energy[index]), "forces": forces[rows]}
-            if atoms.cell.rank == 3:
-                results["stress"] = full_3x3_to_voigt_6_stress(state.stress[index].cpu().numpy())
-            atoms.calc = SinglePointCalculator(atoms, **results)
-            result.append(atoms)
-        return result
+    def current_atoms(self, system: int = 0) -> Atoms:
+        """Return a structure with its present position, cell and velocities, and with energy, forces and, in a cell, stress as results."""
+        state, atoms = self.state, self.systems[system].copy()
+        rows = slice(self._ends[system] - len(atoms), self._ends[system])
+        # A cell that does not change keeps its digits, and lattice vectors of length zero their absence.
+        if self.integrator.changes_cell:
+            atoms.set_cell(state.cells[system].cpu().numpy())
+        atoms.positions = state.positions[rows].cpu().numpy()
+        atoms.set_velocities(state.velocities[rows].cpu().numpy())
+        atoms.info = {"step": state.step, "time_fs": self.time}
+        results = {"energy": float(state.potential_energy[system]), "forces": state.forces[rows].cpu().numpy()}
+        if atoms.cell.rank == 3:
+            results["stress"] = full_3x3_to_voigt_6_stress(state.stress[system].cpu().numpy())
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        return atoms
 
     @property
     def time(self) -> float:
-        """fs since the start."""
+        """Fs since the start."""
         return self.state.step * self.settings.timestep
 
     def thermo(self) -> list[dict[str, float]]:

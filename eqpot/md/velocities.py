@@ -9,9 +9,7 @@ _ZERO = 1e-6
 """Momenta below this share of the thermal ones count as zero: files hold eight digits."""
 
 
-def draw_velocities(
-    atoms: Atoms, temperature: float, seed: int, at_rest: bool, held: np.ndarray | None = None
-) -> np.ndarray:
+def draw_velocities(atoms: Atoms, temperature: float, seed: int, at_rest: bool, held: np.ndarray | None = None) -> np.ndarray:
     """Return Maxwell-Boltzmann velocities [n_atoms, 3] in Å per internal unit of time.
 
     at_rest: remove the total momentum and, where no direction is periodic, the angular momentum. held: [n_atoms] bool, atoms without

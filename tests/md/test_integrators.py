@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from md_toys import STIFFNESS, conditions, elastic, free, gas, harmonic, make_state, oscillators
 
 from eqpot.md import cell_rescaling, langevin, martyna_tobias_klein, nose_hoover, nve, velocity_rescaling
 from eqpot.md.matrices import hyperbolic_sine_over_x, matrix_function
 from eqpot.md.random import BAROSTAT, standard_normal
 from eqpot.units import BOLTZMANN, FEMTOSECOND
-from md_toys import STIFFNESS, conditions, elastic, free, gas, harmonic, make_state, oscillators
 
 PICOSECOND = 1000 * FEMTOSECOND
 
@@ -91,7 +91,14 @@ def test_a28_thermostats_conserve_their_quantity(name):
     for timestep, steps in ((1.0, 300), (0.5, 600)):
         start = oscillators(50)
         _, energies = run(
-            module, start, harmonic, conditions(150, 600.0), steps, timestep * FEMTOSECOND, lambda s: float(s.conserved_energy), **parameters
+            module,
+            start,
+            harmonic,
+            conditions(150, 600.0),
+            steps,
+            timestep * FEMTOSECOND,
+            lambda s: float(s.conserved_energy),
+            **parameters,
         )
         assert max(abs(energy - float(start.total_energy)) for energy in energies) < 0.02
         errors.append(np.std(energies))
