@@ -3,7 +3,6 @@
 python benchmarks/properties.py
 """
 
-import tempfile
 from pathlib import Path
 
 import ase.io
@@ -12,21 +11,15 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator
 from ase.constraints import FixInternals
-from ase.eos import EquationOfState
-from ase.filters import FrechetCellFilter
 from ase.mep import NEB
 from ase.optimize import BFGS
-from ase.phonons import Phonons
-from ase.vibrations import Vibrations
 
 from eqpot import EqpotCalculator
+from eqpot.properties import Phonons, equation_of_state, phonons, relax, vibrations
 from eqpot.units import GIGAPASCAL
 
 ROOT = Path(__file__).parents[1]
 STRAINED = ROOT / "examples" / "data" / "silicon_strained.extxyz"
-TERAHERTZ = 4.135667696e-3
-"""The energy of a quantum of 1 THz in eV."""
-HIGH_SYMMETRY = {"Γ": (0, 0, 0), "X": (0.5, 0, 0.5), "L": (0.5, 0.5, 0.5)}
 NEUTRON_FREQUENCIES = {
     "Γ": [0, 0, 0, 15.53, 15.53, 15.53],
     "X": [4.49, 4.49, 12.32, 12.32, 13.90, 13.90],
@@ -48,31 +41,16 @@ def calculator(name: str) -> EqpotCalculator:
     return EqpotCalculator(ROOT / "potentials" / name / "potential.safetensors", dtype="float64")
 
 
-def relaxed(atoms: Atoms, calc: Calculator, fmax: float = 1e-4) -> Atoms:
+def relaxed(atoms: Atoms, calc: Calculator, fmax: float = 1e-4, cell: str = "none") -> Atoms:
     atoms.calc = calc
-    if not BFGS(atoms, logfile=None).run(fmax=fmax, steps=500):
+    if not relax(atoms, fmax, 500, cell).converged:
         raise RuntimeError(f"{atoms.symbols} has not relaxed in 500 steps")
     return atoms
 
 
 def relaxed_silicon(calc: Calculator) -> Atoms:
     """Return the primitive cell with cell and positions at the minimum."""
-    atoms = bulk("Si")
-    atoms.calc = calc
-    BFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=1e-5, steps=100)
-    return atoms
-
-
-def bulk_modulus(atoms: Atoms) -> float:
-    """Return the bulk modulus in GPa from energies at seven volumes, up to 2 % of the length away."""
-    volumes, energies = [], []
-    for scale in np.linspace(0.98, 1.02, 7):
-        strained = atoms.copy()
-        strained.set_cell(atoms.cell * scale, scale_atoms=True)
-        strained.calc = atoms.calc
-        volumes.append(strained.get_volume())
-        energies.append(strained.get_potential_energy())
-    return EquationOfState(volumes, energies).fit()[2] / GIGAPASCAL
+    return relaxed(bulk("Si"), calc, 1e-5, "full")
 
 
 def elastic_constants(atoms: Atoms, strain: float = 5e-3) -> dict[str, float]:
@@ -104,22 +82,9 @@ def elastic_constants_of_the_data() -> dict[str, float]:
     return {"C11": stretch[0], "C12": stretch[1], "C44, atoms unrelaxed": shear}
 
 
-def phonons(atoms: Atoms, n_cells: int = 7) -> Phonons:
-    """Return the phonons of a primitive cell; atoms farther apart than half the supercell must not feel each other.
-
-    The network's messages carry a displacement two cutoffs far, 10 Å; half of seven cells are 13.5 Å. The number is odd: ASE gives an
-    atom on the border of an even supercell to one side alone, which spoils the slope of the acoustic bands.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        result = Phonons(atoms, atoms.calc, supercell=(n_cells,) * 3, delta=0.01, name=f"{folder}/phonons")
-        result.run()
-        result.read(acoustic=True)
-    return result
-
-
-def frequencies(of: Phonons, points: np.ndarray) -> np.ndarray:
-    """Return frequencies in THz [n_points, n_modes]; imaginary ones are negative."""
-    return of.band_structure(points, verbose=False) / TERAHERTZ
+def at_special_points(of: Phonons) -> dict[str, np.ndarray]:
+    """Return frequencies in THz [n_modes] by the name of the point."""
+    return {name: of.bands[index] for _, name, index in of.ticks()}
 
 
 def ethanol(calc: Calculator, fmax: float = 1e-4) -> Atoms:
@@ -134,15 +99,6 @@ def ethanol(calc: Calculator, fmax: float = 1e-4) -> Atoms:
     of_methyl.sort(key=lambda index: abs(atoms.get_dihedral(oxygen, methylene, methyl, index) - 180))
     rest = sorted(set(hydrogens) - {hydroxyl, *of_methyl})
     return relaxed(atoms[[methyl, methylene, oxygen, hydroxyl, *of_methyl, *rest]], calc, fmax)
-
-
-def wavenumbers(atoms: Atoms) -> np.ndarray:
-    """Return the harmonic wavenumbers in 1/cm, six of them of rigid motion; imaginary ones are negative."""
-    with tempfile.TemporaryDirectory() as folder:
-        vibrations = Vibrations(atoms, name=f"{folder}/vibrations", delta=0.005)
-        vibrations.run()
-        values = vibrations.get_frequencies()
-    return np.sort(values.real - values.imag)
 
 
 def with_methyl_turned(trans: Atoms, angle: float) -> Atoms:
@@ -203,13 +159,18 @@ def silicon_rows() -> list[tuple[str, str, str, str]]:
     lattice = float(ase.io.read(STRAINED).cell[1, 1]) / 2
     rows = [
         ("silicon, lattice constant, Å", f"{(4 * atoms.get_volume()) ** (1 / 3):.4f}", f"{lattice:.4f}", DATA),
-        ("bulk modulus from energies, GPa", f"{bulk_modulus(atoms):.1f}", f"{(data['C11'] + 2 * data['C12']) / 3:.1f}", DATA),
+        (
+            "bulk modulus from energies, GPa",
+            f"{equation_of_state(atoms).bulk_modulus:.1f}",
+            f"{(data['C11'] + 2 * data['C12']) / 3:.1f}",
+            DATA,
+        ),
     ]
     rows += [(f"{name}, GPa", f"{measured[name]:.1f}", f"{value:.1f}", DATA) for name, value in data.items()]
     rows.append(("C44, GPa", f"{measured['C44']:.1f}", "79.5", HALL))
-    bands = phonons(atoms)
+    bands = at_special_points(phonons(atoms))
     for name, values in NEUTRON_FREQUENCIES.items():
-        at_point = frequencies(bands, np.array([HIGH_SYMMETRY[name]]))[0]
+        at_point = bands[name]
         shown = sorted({round(value, 2): f"{own:.2f}" for value, own in zip(values, at_point, strict=True) if value}.items())
         reference = ", ".join(f"{value:.2f}" for value, _ in shown)
         rows.append((f"phonons at {name}, THz", ", ".join(own for _, own in shown), reference, NEUTRONS))
@@ -218,7 +179,7 @@ def silicon_rows() -> list[tuple[str, str, str, str]]:
 
 def ethanol_rows() -> list[tuple[str, str, str, str]]:
     trans = ethanol(calculator("ethanol"))
-    values = wavenumbers(trans)[6:]
+    values = vibrations(trans).wavenumbers
     difference = abs(values - WAVENUMBERS_OF_DFT)
     height = f"{barrier(methyl_band(trans)):.1f}"
     gauche = f"{gauche_minus_trans(trans):.1f}"

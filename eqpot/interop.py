@@ -1,14 +1,13 @@
 """pymatgen objects in and out: energies as ComputedStructureEntry, relaxed structures with their site properties."""
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator
-from ase.filters import FrechetCellFilter
-from ase.optimize import LBFGS
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from eqpot.errors import DataError, SimulationError
+from eqpot.properties.relaxation import relax as relax_atoms
 from eqpot.units import GIGAPASCAL
 
 if TYPE_CHECKING:
@@ -66,17 +65,14 @@ def relax(
 
     fmax: largest force in eV/Å; where the `cell` of a periodic structure relaxes too, also the largest stress times the volume of an
     atom, in eV (ASE's FrechetCellFilter). Selective dynamics is kept to.
-    Raises DataError as `to_atoms` does, SimulationError where `steps` do not suffice.
+    Raises DataError as `to_atoms` does, SimulationError where `steps` do not suffice, and what `eqpot.properties.relax` raises.
     """
     from pymatgen.core.lattice import Lattice
     from pymatgen.core.structure import Structure
 
     atoms = to_atoms(structure)
     atoms.calc = calculator
-    # ASE's annotations know nothing of filters and of no log.
-    moving: Any = FrechetCellFilter(atoms) if isinstance(structure, Structure) and cell else atoms
-    optimizer = LBFGS(moving, logfile=cast(Any, None))
-    if not optimizer.run(fmax=fmax, steps=steps):
+    if not relax_atoms(atoms, fmax, steps, "full" if isinstance(structure, Structure) and cell else "none").converged:
         raise SimulationError(
             f"{structure.formula} has not relaxed to {fmax} eV/Å in {steps} steps; allow more steps or start nearer a minimum."
         )

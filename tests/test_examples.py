@@ -52,11 +52,14 @@ def test_protocol(tmp_path, path):
     assert "drifts by" in printed.replace("\n", " ")
 
 
-def test_the_readme_has_the_three_uses():
-    assert len(snippets("README.md")) >= 3
+def test_the_readme_has_the_four_uses():
+    assert len(snippets("README.md")) >= 4
 
 
-@pytest.mark.parametrize(("language", "code"), [*snippets("README.md"), *snippets("docs/ase.md"), *snippets("docs/neighbors.md")])
+PAGES = ("README.md", "docs/ase.md", "docs/neighbors.md", "docs/observables.md", "docs/properties.md")
+
+
+@pytest.mark.parametrize(("language", "code"), [snippet for page in PAGES for snippet in snippets(page)])
 def test_snippet(tmp_path, language, code):
     """Snippets are run in a folder that sees the repository's folders, with the training cut short."""
     for name in ("potentials", "examples", "benchmarks", "md"):

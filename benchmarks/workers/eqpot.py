@@ -48,11 +48,12 @@ def training_step(atoms: Atoms, batch: int, dtype: str, compiled: bool, folder: 
     if is_compiled != compiled:
         raise RuntimeError("The training step could not be compiled")
     weights = [parameter.detach() for parameter in trainer.parameters]
+    loss_weights = weights[0].new_tensor(trainer.schedule.loss_weights)
     batches = endless_batches(len(trainer.samples), batch)
 
     def step() -> None:
         sample = collate_samples([trainer.samples[i] for i in next(batches)])
-        loss, *gradients = function(weights, *sample.tensors())
+        loss, *gradients = function(weights, loss_weights, *sample.tensors())
         trainer._update(loss, gradients, 0.0)
 
     return step

@@ -23,7 +23,9 @@ def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
 
     @functools.wraps(function)
     def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        handler = RichHandler(console=errors, show_time=False, show_path=False, show_level=False)
+        # Rich breaks and pads lines to the width of a terminal, which a log file has not.
+        rich = RichHandler(console=errors, show_time=False, show_path=False, show_level=False)
+        handler = rich if errors.is_terminal else logging.StreamHandler()
         logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
         try:
             return function(*args, **kwargs)

@@ -6,9 +6,12 @@ from eqpot.cli.calibrate import calibrate
 from eqpot.cli.compress import compress
 from eqpot.cli.convert import convert
 from eqpot.cli.doctor import doctor
+from eqpot.cli.eos import eos
 from eqpot.cli.evaluate import evaluate
 from eqpot.cli.export import export
 from eqpot.cli.md import md
+from eqpot.cli.phonons import phonons
+from eqpot.cli.relax import relax
 from eqpot.cli.report import report
 from eqpot.cli.select import select
 from eqpot.cli.train import train
@@ -20,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for function in (train, evaluate, report, calibrate, select, md, export, compress, convert):
+for function in (train, evaluate, report, calibrate, select, md, relax, eos, phonons, export, compress, convert):
     app.command()(function)
 app.add_typer(doctor, name="doctor")
 

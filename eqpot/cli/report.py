@@ -10,14 +10,29 @@ from eqpot.cli.console import command, console
 
 @command
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder of `eqpot train`.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of `eqpot train` or `eqpot md`.")],
     data: Annotated[list[Path] | None, typer.Option(help="Test frames; by default the validation frames are shown.")] = None,
     potential: Annotated[Path | None, typer.Option(help="Model file of the run, such as its calibrated one; by default its own.")] = None,
+    discard: Annotated[
+        float | None, typer.Option(help="Dynamics: ps of equilibration that averages leave out; found from the run if not given.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML file; by default report.html in the run folder.")] = None,
 ) -> None:
-    """Write learning curves, parity plots, uncertainties, worst frames, data and settings of a run to one HTML page, anew if it exists."""
-    from eqpot.report.training import report_training
+    """Write a run to one HTML page, anew if it exists.
 
+    A training: learning curves, parity plots, uncertainties, worst frames, data. Dynamics: time series, averages with error bars, the
+    temperatures against the canonical ensemble, structure, diffusion and vibrations. Both: settings.
+    """
     path = output or run / "report.html"
-    report_training(run, path, data or [], potential)
+    if (run / "thermo.csv").is_file():
+        from eqpot.errors import ConfigError
+        from eqpot.report.dynamics import report_dynamics
+
+        if data or potential:
+            raise ConfigError(f"{run} is a dynamics run, whose report takes neither --data nor --potential; leave them out.")
+        report_dynamics(run, path, discard)
+    else:
+        from eqpot.report.training import report_training
+
+        report_training(run, path, data or [], potential)
     console.print(f"The report is {path}")

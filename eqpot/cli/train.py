@@ -1,7 +1,7 @@
 """`eqpot train`: fit a potential."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -23,8 +23,7 @@ def train(
     import sys
     from types import FrameType
 
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
+    from eqpot.cli.training_view import TrainingView
     from eqpot.config_file import load_config
     from eqpot.training import TrainConfig, Trainer
 
@@ -39,27 +38,14 @@ def train(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    columns = (
-        TextColumn("epoch {task.fields[epoch]}"),
-        BarColumn(),
-        TextColumn("{task.fields[errors]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     console.quiet = not trainer.processes.is_first
-    console.print(f"{len(trainer.samples)} training and {len(trainer.valid)} validation frames, {trainer.n_parameters} parameters")
-    with contextlib.closing(trainer.processes), Progress(*columns, console=console) as progress:
-        task = progress.add_task("training", total=1.0, epoch=trainer.epoch, errors="")
-
-        def show(report: dict[str, Any]) -> None:
-            errors = f"loss {report['loss']:.2e}"
-            if "force_mae_mev_per_ang" in report:
-                errors += f"  validation {report['force_mae_mev_per_ang']:.2f} meV/Å"
-            if "energy_mae_mev" in report:
-                errors += f", {report['energy_mae_mev']:.2f} meV"
-            progress.update(task, completed=min(report["progress"], 1.0), epoch=report["epoch"], errors=errors)
-
-        finished = trainer.run(show)
+    n_edges = sum(sample.edge_index.shape[1] for sample in trainer.samples) / len(trainer.samples)
+    console.print(
+        f"{len(trainer.samples)} training and {len(trainer.valid)} validation frames, {n_edges:.0f} edges a frame, "
+        f"{trainer.n_parameters} parameters"
+    )
+    with contextlib.closing(trainer.processes), TrainingView(trainer) as view:
+        finished = trainer.run(view.report)
     if not finished:
         console.print(f"Stopped at step {trainer.step}, and a checkpoint is written; the same command with --resume goes on from there.")
         sys.exit(128 + (received[0] if received else signal.SIGTERM))

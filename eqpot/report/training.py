@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from ase.data import chemical_symbols
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eqpot.calculator import EqpotCalculator
@@ -109,14 +110,23 @@ def _learning_curves(metrics: dict[str, np.ndarray]) -> list[tuple[Figure, str]]
         for color, kind in zip(COLORS, ("mae", "rmse"), strict=False):
             axes.plot(metrics["epoch"], metrics[key.format(kind)], color=color, marker="o", markersize=2.5, label=kind.upper())
         axes.set_yscale("log")
+        _mark_stage_two(axes, metrics)
         axes.legend(frameon=False)
         figures.append((figure, f"Validation {quantity} error."))
     figure, axes = panel("epoch", "loss, learning rate")
     axes.plot(metrics["epoch"], metrics["loss"], color=COLORS[0], marker="o", markersize=2.5, label="training loss")
     axes.plot(metrics["epoch"], metrics["learning_rate"], color=COLORS[4], linewidth=1, label="learning rate")
     axes.set_yscale("log")
+    _mark_stage_two(axes, metrics)
     axes.legend(frameon=False)
     return [*figures, (figure, "Training loss of an epoch, and the learning rate.")]
+
+
+def _mark_stage_two(axes: Axes, metrics: dict[str, np.ndarray]) -> None:
+    """Draw a line between the last validation of the first stage and the first of the second, if there are both."""
+    changes = np.flatnonzero(np.diff(metrics.get("stage", [])))
+    for index in changes:
+        axes.axvline(metrics["epoch"][index : index + 2].mean(), color="#5c6670", linestyle=":", linewidth=1, label="stage two")
 
 
 def _parity(labels: np.ndarray, predicted: np.ndarray, quantity: str, unit: str, color: str) -> Figure:

@@ -11,10 +11,12 @@ import shutil
 from collections.abc import Callable, Sequence
 
 import torch
+from torch.fx.experimental import _config as symbolic_shapes
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from eqpot.training.config import OptimizationConfig
 from eqpot.training.loss import Sample, Step, make_step
+from eqpot.training.schedule import loss_weights
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +46,15 @@ def choose_step(
     if example.vectors.device.type == "cpu" and not any(shutil.which(name) for name in ("g++", "clang++", "cl")):
         logger.warning("No C++ compiler is installed; training runs uncompiled, several times slower")
         return step, False
+    arguments = [example.vectors.new_tensor(loss_weights(config)), *example.tensors()]
     parameters = [parameter.detach() for name, parameter in network.named_parameters() if names is None or name in names]
     logger.info("compiling the training step")
-    traced = make_fx(step, tracing_mode="symbolic", _allow_non_fake_inputs=True)(parameters, *example.tensors())
+    # By default sizes that agree in the example, such as three structures and three directions, are taken for the same in all batches.
+    with symbolic_shapes.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+        traced = make_fx(step, tracing_mode="symbolic", _allow_non_fake_inputs=True)(parameters, *arguments)
     compiled = _without_grad(torch.compile(traced, dynamic=True))
     reference = make_step(copy.deepcopy(network).double(), config, with_stress, names)
-    deviation = _deviation_from_float64(reference, compiled, parameters, example)
+    deviation = _deviation_from_float64(reference, compiled, parameters, arguments)
     if not deviation <= _TOLERANCE[parameters[0].dtype]:
         logger.warning("The compiled step deviates by %.1e from float64; training runs uncompiled", deviation)
         return step, False
@@ -65,12 +70,14 @@ def _without_grad(function: Callable[..., list[torch.Tensor]]) -> Step:
     return call
 
 
-def _deviation_from_float64(reference: Step, compiled: Step, parameters: Sequence[torch.Tensor], example: Sample) -> float:
+def _deviation_from_float64(
+    reference: Step, compiled: Step, parameters: Sequence[torch.Tensor], arguments: Sequence[torch.Tensor]
+) -> float:
     def to_double(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.double() if tensor.is_floating_point() else tensor
 
-    expected = reference([to_double(parameter) for parameter in parameters], *(to_double(tensor) for tensor in example.tensors()))
-    obtained = compiled(parameters, *example.tensors())
+    expected = reference([to_double(parameter) for parameter in parameters], *(to_double(tensor) for tensor in arguments))
+    obtained = compiled(parameters, *arguments)
     error = sum(float((a.double() - b).square().sum()) for a, b in zip(obtained, expected, strict=True))
     norm = sum(float(b.square().sum()) for b in expected)
     return math.sqrt(error / norm) if norm > 0 else math.inf

@@ -1,7 +1,7 @@
 """What a training run is told; every key with its type, default, bounds and help."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -42,13 +42,36 @@ class DataConfig(_Section):
         return fill_sources(values)
 
 
+class StageTwo(_Section):
+    """Weights of the loss that hold to the end of the run; those left out stay what they are."""
+
+    start: float = Field(0.75, gt=0, lt=1, description="Share of the schedule at which it begins.")
+    energy_weight: float | None = Field(None, ge=0, description="Weight of the error of the energy per atom.")
+    forces_weight: float | None = Field(None, ge=0, description="Weight of the error of the forces.")
+    stress_weight: float | None = Field(None, ge=0, description="Weight of the error of the virial per atom.")
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        if self.energy_weight is None and self.forces_weight is None and self.stress_weight is None:
+            raise ValueError("it changes no weight; give energy_weight, forces_weight or stress_weight")
+        return self
+
+
 class OptimizationConfig(_Section):
     """How the weights are found."""
 
     epochs: int = Field(500, ge=1, description="Passes over the training frames.")
     minutes: float | None = Field(None, gt=0, description="End the schedule after this wall time if the epochs take longer.")
-    batch_size: int = Field(5, ge=1, description="Structures a step.")
-    learning_rate: float = Field(4e-3, gt=0, description="Peak of the learning rate: linear warm-up, cosine to zero.")
+    batch_size: int | None = Field(5, ge=1, description="Structures a step; null where batch_edges is given.")
+    batch_edges: int | None = Field(
+        None, ge=1, description="Edges (all atoms' neighbours) a step at most, in place of batch_size; a larger frame is a batch alone."
+    )
+    learning_rate: float = Field(4e-3, gt=0, description="Peak of the learning rate, after a linear warm-up.")
+    schedule: Literal["cosine", "plateau"] = Field(
+        "cosine", description="After the warm-up a cosine to zero, or a constant rate that falls where validations no longer get better."
+    )
+    plateau_factor: float = Field(0.5, gt=0, lt=1, description="Factor on the rate at a plateau; the run ends below 1e-3 of the peak.")
+    plateau_patience: int = Field(10, ge=1, description="So many validations without a better one are a plateau.")
     warmup_steps: int = Field(500, ge=0, description="Steps of the warm-up.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of the weight matrices.")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="Decay of the moving average of the weights, which is what is kept.")
@@ -60,6 +83,7 @@ class OptimizationConfig(_Section):
     energy_weight: float = Field(10.0, ge=0, description="Weight of the error of the energy per atom.")
     forces_weight: float = Field(1.0, ge=0, description="Weight of the error of the forces.")
     stress_weight: float = Field(1.0, ge=0, description="Weight of the error of the virial per atom, V stress / n_atoms.")
+    stage_two: StageTwo | None = Field(None, description="Other weights of the loss for the last part of the run.")
     freeze: list[str] = Field(
         [],
         description="Parameters that keep their values: patterns such as `radial.*`; one that begins with ! exempts, as in `!*readout*`.",
@@ -69,6 +93,21 @@ class OptimizationConfig(_Section):
     checkpoint_minutes: float = Field(5.0, ge=0, description="Longest time between checkpoints; a validation writes one too.")
     compile: bool | None = Field(None, description="Compile the training step; by default for runs long enough to pay for it.")
     threads: int = Field(1, ge=1, le=1024, description="Threads of the training step; small batches gain nothing from more.")
+    tensorboard: bool = Field(False, description="Write the rows of metrics.csv for TensorBoard too; needs eqpot[tensorboard].")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_batches(cls, values: Any) -> Any:
+        """Take the default of batch_size back where batch_edges is given."""
+        if isinstance(values, dict) and values.get("batch_edges") is not None:
+            return {"batch_size": None, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _check_batches(self) -> Self:
+        if (self.batch_size is None) == (self.batch_edges is None):
+            raise ValueError("give either batch_size or batch_edges, and null for the other")
+        return self
 
 
 class TrainConfig(_Section):

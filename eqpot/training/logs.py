@@ -1,11 +1,16 @@
-"""The tables of a run folder: metrics.csv, the same to the bit in every run, and timings.csv, which no two runs share."""
+"""The tables of a run folder: metrics.csv, the same to the bit in every run, and timings.csv and TensorBoard's events, which are not."""
 
 import csv
+import importlib.util
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from eqpot.errors import ConfigError
 from eqpot.files import write_atomically
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 def append_row(path: Path, row: dict[str, Any]) -> int:
@@ -34,3 +39,24 @@ def resume_timings(path: Path, step: int) -> float:
     kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= step]
     write_atomically(path, "".join([heading, *kept]).encode())
     return float(kept[-1].split(",")[1]) if kept else 0.0
+
+
+def check_tensorboard() -> None:
+    """Raise ConfigError if TensorBoard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError("training.tensorboard needs TensorBoard; run `pip install 'eqpot[tensorboard]'` or leave the key out.")
+
+
+def open_events(folder: Path, step: int) -> "SummaryWriter":
+    """Return a writer of TensorBoard's events from after a step on; what the folder has of later steps is void."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def write_events(writer: "SummaryWriter", row: dict[str, Any]) -> None:
+    """Write a row of metrics.csv as curves over steps, and bring it to the disk."""
+    for name, value in row.items():
+        if name != "step":
+            writer.add_scalar(name, value, row["step"])
+    writer.flush()

@@ -86,7 +86,7 @@ def collate_samples(samples: Sequence[Sample], n_labels: torch.Tensor | None = N
 
 
 Step = Callable[..., list[torch.Tensor]]
-"""(parameters, *Sample.tensors()) -> [loss, gradient of every parameter]."""
+"""(parameters, weights [3] of energy, forces and stress, *Sample.tensors()) -> [loss, gradient of every parameter]."""
 
 _NORM_FLOOR = 1e-6
 """Errors, in units of the scale, below which the norm is rounded off: its derivative at zero has no direction."""
@@ -108,13 +108,15 @@ def error_sizes(errors: torch.Tensor, config: OptimizationConfig) -> torch.Tenso
 def make_step(network: torch.nn.Module, config: OptimizationConfig, with_stress: bool, names: Sequence[str] | None = None) -> Step:
     """Return the function that gives the loss and its gradient.
 
-    Weighted means of the `error_sizes` of energy per atom, forces and virial per atom, all in units of the scale. names: the
-    parameters that the step takes, and differentiates with respect to; all by default, and the others keep their values.
+    Weighted means of the `error_sizes` of energy per atom, forces and virial per atom, all in units of the scale. Their weights are
+    an argument of the step, so that they may change in a run without another compilation. names: the parameters that the step takes,
+    and differentiates with respect to; all by default, and the others keep their values.
     """
     names = [name for name, _ in network.named_parameters()] if names is None else names
 
     def step(
         parameters: Sequence[torch.Tensor],
+        weights: torch.Tensor,
         vectors: torch.Tensor,
         species: torch.Tensor,
         edge_index: torch.Tensor,
@@ -135,13 +137,13 @@ def make_step(network: torch.nn.Module, config: OptimizationConfig, with_stress:
         predicted_forces = torch.zeros_like(forces).index_add(0, target, gradient).index_add(0, source, -gradient)
         predicted_energy = torch.zeros_like(energy).index_add(0, batch, atomic) / counts
         energy_errors = error_sizes((predicted_energy - energy).unsqueeze(1), config)
-        loss = config.energy_weight * (energy_errors * energy_weight).sum()
-        loss = loss + config.forces_weight * (error_sizes(predicted_forces - forces, config) * forces_weight).sum()
+        loss = weights[0] * (energy_errors * energy_weight).sum()
+        loss = loss + weights[1] * (error_sizes(predicted_forces - forces, config) * forces_weight).sum()
         if with_stress:
             dyads = vectors.unsqueeze(2) * gradient.unsqueeze(1)
             strain_derivative = torch.zeros_like(virial).index_add(0, batch.index_select(0, target), dyads)
             virial_errors = error_sizes((strain_derivative / counts.view(-1, 1, 1) - virial).flatten(1), config)
-            loss = loss + config.stress_weight * (virial_errors * virial_weight).sum()
+            loss = loss + weights[2] * (virial_errors * virial_weight).sum()
         gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
         return [loss.detach(), *(torch.zeros_like(leaf) if part is None else part for leaf, part in zip(leaves, gradients, strict=True))]
 

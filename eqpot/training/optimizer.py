@@ -1,6 +1,5 @@
-"""Optimizer, schedule and moving average of the weights."""
+"""Optimizer and moving average of the weights."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -48,12 +47,6 @@ class Optimizer:
     def restore(self, parameter: torch.Tensor, state: dict[str, torch.Tensor]) -> None:
         """Put back what `state` returned."""
         self._part_of[parameter].state[parameter] = {name: value.to(parameter.device) for name, value in state.items()}
-
-
-def learning_rate(config: OptimizationConfig, step: int, progress: float) -> float:
-    """Linear warm-up over the first steps times a cosine from 1 at progress 0 to 0 at progress 1."""
-    warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
-    return config.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
 def update_average(average: Sequence[torch.Tensor], parameters: Sequence[torch.Tensor], step: int, decay: float) -> None:

@@ -7,32 +7,37 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import yaml
 
 from eqpot.checkpoint import parse_checkpoint, remove_leftovers, write_checkpoint
-from eqpot.data import Frame, file_hash, label_graphs
+from eqpot.data import Frame, batches_by_size, file_hash, label_graphs
 from eqpot.errors import ConfigError, DataError, EqpotError
 from eqpot.model_file import save_potential
 from eqpot.potential import check_device
 from eqpot.training.compiled import choose_step
 from eqpot.training.config import TrainConfig
-from eqpot.training.logs import append_row, cut, resume_timings
+from eqpot.training.logs import append_row, check_tensorboard, cut, open_events, resume_timings, write_events
 from eqpot.training.loss import Step, collate_samples, make_sample
 from eqpot.training.metrics import evaluate
-from eqpot.training.optimizer import Optimizer, learning_rate, update_average
+from eqpot.training.optimizer import Optimizer, update_average
 from eqpot.training.processes import Processes
+from eqpot.training.schedule import Schedule
 from eqpot.training.start import read_split, resolve, start_potential, trained_names
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
 Report = Callable[[dict[str, Any]], None]
-"""Called after every epoch with epoch, progress (0 to 1), loss, seconds, and the last validation errors if there are any."""
+"""Called after every epoch with epoch, step, progress (0 to 1), learning_rate, loss, seconds, stage (1 or 2), the last validation errors
+if there are any, and is_best: whether this epoch's validation was the best so far of its stage, None if it had none."""
 
-_STATE = ("epoch", "batch", "step", "total", "rate", "best", "stale", "errors", "metrics_length")
+_STATE = ("epoch", "batch", "step", "total", "rate", "errors", "metrics_length")
 
 
 class Trainer:
@@ -40,7 +45,7 @@ class Trainer:
 
     The run folder receives config.yaml, metrics.csv, timings.csv, checkpoint.safetensors and potential.safetensors (the moving average
     of the weights, at its best validation). Under torchrun every process has a Trainer and works on its share of each batch; the
-    first one writes.
+    first one writes. `progress`, 0 to 1, and `step` may be read while it runs.
     """
 
     def __init__(self, config: TrainConfig, resume: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,6 +58,8 @@ class Trainer:
         self.clock = clock
         self.folder = config.output
         check_device(config.device)
+        if config.training.tensorboard:
+            check_tensorboard()
         self.processes = Processes(config.device)
         checkpoint = self.processes.broadcast(self._find_checkpoint(resume) if self.processes.is_first else b"")
         torch.set_num_threads(config.training.threads)
@@ -66,31 +73,44 @@ class Trainer:
         self.weights = [parameter.detach() for parameter in self.parameters]
         self.average = [parameter.detach().clone() for parameter in self.parameters]
         self.optimizer = Optimizer(network, config.training, self.names)
-        self.epoch = self.batch = self.step = self.stale = self.metrics_length = 0
+        self.schedule = Schedule(config.training)
+        self.epoch = self.batch = self.step = self.metrics_length = 0
         self.seconds = self.total = self.rate = 0.0
-        self.best = math.inf
         self.errors: dict[str, float] = {}
+        self.events: SummaryWriter | None = None
         self.stop_requested = False
         if checkpoint:
             self._restore(checkpoint)
         elif self.processes.is_first:
             self._make_folder()
+        self.progress = self._progress(self.epoch)
 
     def run(self, report: Report = lambda _: None) -> bool:
         """Train to the end of the schedule; False if `stop_requested` became True before, once a checkpoint is written."""
+        if self.config.training.tensorboard and self.processes.is_first:
+            self.events = open_events(self._file("tensorboard"), self.step)
+        try:
+            return self._train(report)
+        finally:
+            if self.events:
+                self.events.close()
+
+    def _train(self, report: Report) -> bool:
         settings = self.config.training
         step_function = self._choose_step()
         started = self.clock() - self.seconds
         written = time.monotonic()
         while not self.is_finished:
-            permutation = np.random.default_rng([self.config.seed, self.epoch]).permutation(len(self.samples)).tolist()
-            batches = split_batches(permutation, settings.batch_size)
+            batches = self._batches(self.epoch)
             for index in range(self.batch, len(batches)):
+                progress = self._progress(self.epoch + index / len(batches))
+                self.schedule.advance(progress)
                 loss, seconds, stopped, *gradients = self._gradients(step_function, batches[index], self.clock() - started)
-                self._update(loss, gradients, (self.epoch + index / len(batches)) / settings.epochs)
+                self._update(loss, gradients, progress)
                 self.seconds = float(seconds)
                 self.total += float(loss) * len(batches[index])
                 self.batch = index + 1
+                self.progress = self._progress(self.epoch + self.batch / len(batches))
                 if stopped or time.monotonic() - written >= 60 * settings.checkpoint_minutes:
                     self._write_checkpoint()
                     written = time.monotonic()
@@ -98,11 +118,13 @@ class Trainer:
                     return False
             loss_of_epoch = self.total / len(self.samples)
             self.epoch, self.batch, self.total = self.epoch + 1, 0, 0.0
-            if self.epoch % settings.validate_every == 0 or self._progress() >= 1:
-                self._validate(loss_of_epoch)
+            is_best = None
+            if self.epoch % settings.validate_every == 0 or self._progress(self.epoch) >= 1:
+                is_best = self._validate(loss_of_epoch)
                 written = time.monotonic()
-            progress = 1.0 if self.is_finished else self._progress()
-            report({"epoch": self.epoch, "progress": progress, "loss": loss_of_epoch, "seconds": self.seconds, **self.errors})
+            self.progress = 1.0 if self.is_finished else self._progress(self.epoch)
+            status = {"progress": self.progress, "seconds": self.seconds, "stage": self.schedule.stage, "is_best": is_best}
+            report({"epoch": self.epoch, "step": self.step, "learning_rate": self.rate, "loss": loss_of_epoch, **status, **self.errors})
         return True
 
     @property
@@ -112,9 +134,8 @@ class Trainer:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the schedule is at its end, or patience is."""
-        patience = self.config.training.patience
-        return self._progress() >= 1 or (patience is not None and self.stale >= patience)
+        """Whether the schedule is at its end, or ends early."""
+        return self._progress(self.epoch) >= 1 or self.schedule.is_over
 
     def _read_data(self) -> None:
         config = self.config
@@ -132,12 +153,24 @@ class Trainer:
         self.with_stress = any(bool(item.has_stress.any()) for item in train_graphs)
         self.data_description = _describe(config, train, valid)
 
+    def _batches(self, epoch: int) -> list[Sequence[int]]:
+        """Return the samples of every step of an epoch; they depend on nothing but seed and epoch."""
+        settings = self.config.training
+        order = np.random.default_rng([self.config.seed, epoch]).permutation(len(self.samples)).tolist()
+        if settings.batch_edges is None:
+            assert settings.batch_size is not None
+            return split_batches(order, settings.batch_size)
+        n_edges = [self.samples[i].edge_index.shape[1] for i in order]
+        return [[order[place] for place in batch] for batch in batches_by_size(n_edges, settings.batch_edges)]
+
     def _choose_step(self) -> Step:
         settings = self.config.training
         # The choice must not depend on how much is left: a resumed run has to compute what the first one did.
-        n_steps = settings.epochs * len(split_batches(range(len(self.samples)), settings.batch_size))
-        share = -(-settings.batch_size // self.processes.size)
-        example = collate_samples(self.samples[:share])
+        batches = self._batches(0)
+        members = max(batches, key=len)
+        share = members[: -(-len(members) // self.processes.size)]
+        example = collate_samples([self.samples[i] for i in share])
+        n_steps = settings.epochs * len(batches)
         return choose_step(self.potential.network, settings, example, self.with_stress, n_steps, self.names)[0]
 
     def _gradients(self, function: Step, members: Sequence[int], seconds: float) -> list[torch.Tensor]:
@@ -145,7 +178,8 @@ class Trainer:
         n_labels = torch.stack([self.samples[i].n_labels.sum(dim=0) for i in members]).sum(dim=0)
         share = members[self.processes.rank :: self.processes.size]
         if share:
-            values = function(self.weights, *collate_samples([self.samples[i] for i in share], n_labels).tensors())
+            loss_weights = self.weights[0].new_tensor(self.schedule.loss_weights)
+            values = function(self.weights, loss_weights, *collate_samples([self.samples[i] for i in share], n_labels).tensors())
         else:
             values = [self.weights[0].new_zeros(()), *(torch.zeros_like(weight) for weight in self.weights)]
         own = [seconds if self.processes.is_first else 0.0, float(self.stop_requested)]
@@ -156,56 +190,48 @@ class Trainer:
         gradients = rest.split([weight.numel() for weight in self.weights])
         return [loss[0], seconds_of_first, stopped, *(part.view_as(weight) for part, weight in zip(gradients, self.weights, strict=True))]
 
-    def _progress(self, fraction: float | None = None) -> float:
-        """Return how much of the schedule is done: by epochs or, where that is further, by wall time."""
+    def _progress(self, epochs: float) -> float:
+        """Return how much of the schedule is done after so many epochs or, where that is further, by wall time."""
         settings = self.config.training
-        by_epochs = self.epoch / settings.epochs if fraction is None else fraction
+        by_epochs = epochs / settings.epochs
         return max(by_epochs, self.seconds / (60 * settings.minutes)) if settings.minutes else by_epochs
 
-    def _update(self, loss: torch.Tensor, gradients: list[torch.Tensor], fraction: float) -> None:
+    def _update(self, loss: torch.Tensor, gradients: list[torch.Tensor], progress: float) -> None:
         settings = self.config.training
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, settings.gradient_clip)
         if not (torch.isfinite(norm) and torch.isfinite(loss)):
             raise EqpotError(self._divergence(f"loss {float(loss):.3g}"))
-        self.rate = learning_rate(settings, self.step, self._progress(fraction))
+        self.rate = self.schedule.learning_rate(self.step, progress)
         self.optimizer.step(self.rate)
         self.step += 1
         update_average(self.average, self.parameters, self.step, settings.ema_decay)
 
-    def _validate(self, loss: float) -> None:
-        """Evaluate the averaged weights, keep them if they are the best so far, and write a checkpoint."""
+    def _validate(self, loss: float) -> bool:
+        """Evaluate the averaged weights, keep them if they are the best so far, write a checkpoint, and return whether they are."""
         current = [parameter.detach().clone() for parameter in self.parameters]
         _copy(self.average, self.parameters)
         share = slice(self.processes.rank, None, self.processes.size)
         self.errors = evaluate(self.potential, self.valid, share=share, sum_shares=self.processes.sum)
-        score = self._score(self.errors)
-        if not math.isfinite(score):
+        if not math.isfinite(self.schedule.score(self.errors)):
             raise EqpotError(self._divergence("the validation errors are not finite"))
-        self.stale = 0 if score < self.best else self.stale + 1
-        if score < self.best:
-            self.best = score
-            if self.processes.is_first:
-                progress = {"epochs": self.epoch, "steps": self.step, "seed": self.config.seed, "validation": self.errors}
-                save_potential(self.potential, self._file("potential.safetensors"), {**self.data_description, **progress})
+        stage = {"stage": self.schedule.stage} if self.config.training.stage_two else {}
+        is_best = self.schedule.judge(self.errors)
+        if is_best and self.processes.is_first:
+            progress = {"epochs": self.epoch, "steps": self.step, "seed": self.config.seed, "validation": self.errors}
+            save_potential(self.potential, self._file("potential.safetensors"), {**self.data_description, **progress})
         _copy(current, self.parameters)
         if self.processes.is_first:
-            progress = {"epoch": self.epoch, "step": self.step, "learning_rate": self.rate, "loss": loss}
-            self.metrics_length = append_row(self._file("metrics.csv"), {**progress, **self.errors})
+            row = {"epoch": self.epoch, "step": self.step, "learning_rate": self.rate, "loss": loss, **stage, **self.errors}
+            self.metrics_length = append_row(self._file("metrics.csv"), row)
+            if self.events:
+                write_events(self.events, row)
         self._write_checkpoint()
+        return is_best
 
     def _divergence(self, sign: str) -> str:
         return f"The training diverged at step {self.step} ({sign}); lower training.learning_rate. The last checkpoint is in {self.folder}."
-
-    def _score(self, errors: dict[str, float]) -> float:
-        """Return the validation loss, with the weights of the training loss."""
-        settings = self.config.training
-        return (
-            settings.energy_weight * errors.get("energy_rmse_mev_per_atom", 0.0) ** 2
-            + settings.forces_weight * errors.get("force_rmse_mev_per_ang", 0.0) ** 2
-            + settings.stress_weight * errors.get("virial_rmse_mev_per_atom", 0.0) ** 2
-        )
 
     def _find_checkpoint(self, resume: bool) -> bytes:
         """Return the bytes of the checkpoint to go on from, or none for a new run; ConfigError if the folder allows neither."""
@@ -238,7 +264,7 @@ class Trainer:
             tensors[f"parameter.{name}"], tensors[f"average.{name}"] = parameter, average
             for key, value in self.optimizer.state(parameter).items():
                 tensors[f"optimizer.{name}.{key}"] = value
-        state = {name: getattr(self, name) for name in _STATE}
+        state = {name: getattr(self, name) for name in _STATE} | self.schedule.state()
         append_row(folder / "timings.csv", {"step": self.step, "seconds": round(self.seconds, 3)})
         state.update(config=json.loads(self.config.model_dump_json()), data=self.data_description)
         write_checkpoint(folder / "checkpoint.safetensors", state, tensors)
@@ -253,6 +279,7 @@ class Trainer:
             )
         for name in _STATE:
             setattr(self, name, state[name])
+        self.schedule.restore(state)
         _copy([tensors[f"parameter.{name}"] for name in self.names], self.parameters)
         _copy([tensors[f"average.{name}"] for name in self.names], self.average)
         for name, parameter in zip(self.names, self.parameters, strict=True):

@@ -1,6 +1,7 @@
 """The command line, as a user meets it: real processes, exit codes, one sentence on errors; A43."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -42,7 +43,7 @@ def test_help_answers_without_torch(tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert result.returncode == 0, result.stderr
-    for name in ("train", "evaluate", "md", "export", "convert"):
+    for name in ("train", "evaluate", "md", "relax", "eos", "phonons", "export", "convert"):
         assert name in result.stdout
 
 
@@ -52,6 +53,11 @@ def test_fit_evaluate_run_export(tmp_path):
     trained = eqpot("train", "config.yaml", "seed=1", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     assert "10 training and 5 validation frames" in trained.stdout
+    # No terminal: a line for each validation, and nothing that a log file could not show.
+    rows = [line for line in trained.stdout.splitlines() if line.startswith("epoch ")]
+    found = [re.search(r"epoch +(\d+)  step +(\d+)  .*  forces +[\d.]+ meV/Å(  best)?$", row).groups() for row in rows]
+    assert found == [("1", "2", "  best"), ("2", "4", "  best")]
+    assert "\x1b" not in trained.stdout + trained.stderr
 
     model = "run/potential.safetensors"
     evaluated = eqpot("evaluate", model, ETHANOL, "--json", "errors.json", cwd=tmp_path)

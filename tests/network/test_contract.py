@@ -197,7 +197,7 @@ def test_the_gradient_of_the_training_loss_is_its_derivative(potential):
                 LabelledGraph(graph, *labels, *3 * [torch.ones(1, dtype=torch.bool)], torch.ones(1, dtype=torch.float64)), potential
             )
         )
-    arguments = collate_samples(samples).tensors()
+    arguments = [torch.tensor([10.0, 1.0, 1.0]), *collate_samples(samples).tensors()]
     step = make_step(potential.network, OptimizationConfig(), with_stress=True)
     parameters = list(potential.network.parameters())
     generator = torch.Generator().manual_seed(9)

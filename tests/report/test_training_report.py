@@ -13,7 +13,7 @@ from eqpot.cli.main import app
 from eqpot.data import label_graphs, read_frames
 from eqpot.errors import ConfigError
 from eqpot.report.page import Page
-from eqpot.report.training import report_training
+from eqpot.report.training import _learning_curves, report_training
 from eqpot.training import TrainConfig, Trainer, evaluate
 from helpers import ETHANOL, SILICON
 
@@ -106,3 +106,16 @@ def test_text_is_escaped():
     page.table(["<h>"], [["<c>"]])
     page.text("<pre>")
     assert not re.findall(r"<(b|i|u|c|h)>|<\d", "".join(page._parts).replace('<div class="tile"><b>', ""))
+
+
+def test_the_learning_curves_mark_where_stage_two_begins():
+    rows = np.arange(1.0, 5.0)
+    errors = [f"{name}_{kind}_{unit}" for name, unit in (("force", "mev_per_ang"), ("energy", "mev_per_atom")) for kind in ("mae", "rmse")]
+    metrics = {"epoch": 10 * rows, **dict.fromkeys(["loss", "learning_rate", *errors], rows)}
+
+    def lines(metrics):
+        return [[line.get_xdata()[0] for line in figure.axes[0].lines[2:]] for figure, _ in _learning_curves(metrics)]
+
+    assert lines(metrics) == [[], [], []]
+    assert lines({**metrics, "stage": np.array([1, 1, 2, 2])}) == [[25], [25], [25]]
+    assert lines({**metrics, "stage": np.array([2, 2, 2, 2])}) == [[], [], []]

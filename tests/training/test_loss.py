@@ -11,6 +11,7 @@ from eqpot.training import evaluate
 from eqpot.training.compiled import choose_step
 from eqpot.training.config import OptimizationConfig, TrainConfig
 from eqpot.training.loss import collate_samples, error_sizes, make_sample, make_step
+from eqpot.training.schedule import loss_weights
 from eqpot.training.trainer import Trainer
 from helpers import ETHANOL, SILICON, random_potential
 from training_runs import settings
@@ -30,10 +31,10 @@ def without(item, *names):
 
 
 def loss_and_gradient(potential, items, **config):
-    step = make_step(potential.network, OptimizationConfig(**config), with_stress=True)
-    loss, *gradients = step(
-        list(potential.network.parameters()), *collate_samples([make_sample(item, potential) for item in items]).tensors()
-    )
+    settings = OptimizationConfig(**config)
+    step = make_step(potential.network, settings, with_stress=True)
+    sample = collate_samples([make_sample(item, potential) for item in items])
+    loss, *gradients = step(list(potential.network.parameters()), torch.tensor(loss_weights(settings)), *sample.tensors())
     return float(loss), torch.cat([part.flatten() for part in gradients])
 
 
@@ -75,9 +76,10 @@ def test_shares_of_a_batch_add_up_to_it():
     potential, items = random_potential((14,)), labelled()
     samples = [make_sample(item, potential) for item in (items[0], without(items[1], "forces"), items[2])]
     step, parameters = make_step(potential.network, OptimizationConfig(), with_stress=True), list(potential.network.parameters())
+    weights = torch.ones(3)
     n_labels = torch.tensor([3, 2 * len(samples[0].species), 3])
-    shares = [step(parameters, *collate_samples(share, n_labels).tensors()) for share in (samples[:1], samples[1:])]
-    for whole, first, second in zip(step(parameters, *collate_samples(samples).tensors()), *shares, strict=True):
+    shares = [step(parameters, weights, *collate_samples(share, n_labels).tensors()) for share in (samples[:1], samples[1:])]
+    for whole, first, second in zip(step(parameters, weights, *collate_samples(samples).tensors()), *shares, strict=True):
         torch.testing.assert_close(first + second, whole, rtol=1e-10, atol=1e-12)
 
 
@@ -106,7 +108,7 @@ def test_every_loss_learns(tmp_path, loss):
 
 def test_patience_ends_a_run_that_does_not_improve(tmp_path):
     trainer = Trainer(TrainConfig.model_validate(settings(tmp_path / "run", training={"validate_every": 1, "epochs": 50, "patience": 3})))
-    trainer.best = 0.0
+    trainer.schedule.best = 0.0
     reports = []
     assert trainer.run(reports.append)
     assert trainer.epoch == 3
@@ -128,6 +130,6 @@ def test_every_loss_compiles_with_labels_that_are_missing(loss):
     samples[1].forces_weight.zero_()
     parameters = [parameter.detach() for parameter in potential.network.parameters()]
     for batch in (samples[:2], samples[1:]):
-        arguments = (parameters, *collate_samples(batch).tensors())
+        arguments = (parameters, torch.ones(3), *collate_samples(batch).tensors())
         for a, b in zip(compiled(*arguments), eager(*arguments), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()) + 1e-7)

@@ -37,9 +37,9 @@ def steps_done(folder):
     return int(lines[-1].split(",")[0]) if lines else -1
 
 
-def kill_and_resume(folder, n_kills, seed):
+def kill_and_resume(folder, n_kills, seed, **training):
     """Kill a run at random moments of starting, training and writing, go on each time, and return the files at the end."""
-    write_config(folder, training=EVERY_STEP)
+    write_config(folder, training={**EVERY_STEP, **training})
     moments = random.Random(seed)
     kills = 0
     for step in sorted(moments.randrange(-1, N_STEPS - 2) for _ in range(n_kills)):
@@ -60,6 +60,15 @@ def kill_and_resume(folder, n_kills, seed):
 
 def test_a22_three_kills_at_random_moments_change_no_bit(tmp_path, whole):
     assert kill_and_resume(tmp_path, 3, 0) == whole
+
+
+def test_a22_kills_change_no_bit_of_plateaus_stages_and_batches_by_edges(tmp_path):
+    training = {"schedule": "plateau", "plateau_patience": 1, "validate_every": 1, "learning_rate": 0.2, "batch_edges": 350}
+    training |= {"stage_two": {"start": 0.5, "energy_weight": 100.0}, "epochs": 8}
+    write_config(tmp_path / "whole", training={**EVERY_STEP, **training})
+    process = start(train, tmp_path / "whole")
+    process.join()
+    assert kill_and_resume(tmp_path / "killed", 3, 2, **training) == contents(tmp_path / "whole")
 
 
 class Stop(Exception):

@@ -23,8 +23,11 @@ from training_runs import contents, settings, start, write_config
 MIXED = {
     "dtype": "float64",
     "data": {"train": "../frames.extxyz", "n_train": 8, "n_valid": 4},
-    "training": {"epochs": 2, "validate_every": 1, "batch_size": 5, "checkpoint_minutes": 0.0, "energy_weight": 3.0},
-}
+    "training": {
+        "epochs": 3, "validate_every": 1, "batch_edges": 1500, "checkpoint_minutes": 0.0, "energy_weight": 3.0,
+        "schedule": "plateau", "plateau_patience": 1, "stage_two": {"start": 0.6, "energy_weight": 30.0},
+    },
+}  # fmt: skip
 
 
 def write_frames(folder: Path) -> None:

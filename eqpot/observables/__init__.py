@@ -1,0 +1,48 @@
+"""What is read off a trajectory: averages with error bars, structure, diffusion, vibrations.
+
+Arrays in, arrays out; Å, fs, K, eV and amu. `Trajectory` reads run folders and anything ASE does.
+"""
+
+from eqpot.observables.diffusion import Diffusion, einstein, green_kubo, mean_squared_displacement
+from eqpot.observables.series import (
+    Average,
+    Drift,
+    autocorrelation,
+    average,
+    block_error,
+    drift,
+    equilibration,
+    statistical_inefficiency,
+)
+from eqpot.observables.structure import RadialDistribution, radial_distribution
+from eqpot.observables.thermo import CanonicalTest, canonical_test, degrees_of_freedom, read_thermo
+from eqpot.observables.trajectory import Trajectory, density, read_trajectory, unwrap
+from eqpot.observables.vibrations import Spectrum, velocity_autocorrelation, vibrational_spectrum
+
+__all__ = [
+    "Average",
+    "CanonicalTest",
+    "Diffusion",
+    "Drift",
+    "RadialDistribution",
+    "Spectrum",
+    "Trajectory",
+    "autocorrelation",
+    "average",
+    "block_error",
+    "canonical_test",
+    "degrees_of_freedom",
+    "density",
+    "drift",
+    "einstein",
+    "equilibration",
+    "green_kubo",
+    "mean_squared_displacement",
+    "radial_distribution",
+    "read_thermo",
+    "read_trajectory",
+    "statistical_inefficiency",
+    "unwrap",
+    "velocity_autocorrelation",
+    "vibrational_spectrum",
+]

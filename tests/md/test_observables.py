@@ -1,0 +1,417 @@
+"""Observables against cases whose answer is known."""
+
+import json
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+
+from eqpot import load_potential
+from eqpot.errors import ConfigError, DataError
+from eqpot.md import Settings, Simulation, start_run
+from eqpot.observables import (
+    Trajectory,
+    autocorrelation,
+    average,
+    block_error,
+    canonical_test,
+    degrees_of_freedom,
+    density,
+    drift,
+    einstein,
+    equilibration,
+    green_kubo,
+    mean_squared_displacement,
+    radial_distribution,
+    read_thermo,
+    read_trajectory,
+    unwrap,
+    velocity_autocorrelation,
+    vibrational_spectrum,
+)
+from eqpot.observables.vibrations import WAVENUMBER
+from eqpot.units import BOLTZMANN
+from helpers import ethanol
+
+SHEARED = np.array([[20.0, 0.0, 0.0], [9.0, 18.0, 0.0], [-7.0, 5.0, 21.0]])
+
+
+def autoregressive(n, phi, seed, shape=()):
+    """x(i + 1) = phi x(i) + noise, of variance 1 from the start, [n, *shape]."""
+    random = np.random.default_rng(seed)
+    noise = random.normal(size=(n, *shape)) * np.sqrt(1 - phi**2)
+    values = np.empty_like(noise)
+    values[0] = random.normal(size=shape)
+    for number in range(1, n):
+        values[number] = phi * values[number - 1] + noise[number]
+    return values
+
+
+def frames_of(positions, cells, numbers=None, pbc=True, velocities=None, interval=1.0):
+    numbers = np.full(positions.shape[1], 18) if numbers is None else np.array(numbers)
+    masses = Atoms(numbers).get_masses()
+    times = interval * np.arange(len(positions))
+    return Trajectory(numbers, masses, positions, velocities, cells, np.full(3, pbc), times)
+
+
+def test_autocorrelation_is_the_sum_over_origins():
+    values = np.random.default_rng(0).normal(size=(50, 300, 2))
+    expected = [(values[: 50 - lag] * values[lag:]).sum() / (50 - lag) for lag in range(50)]
+    np.testing.assert_allclose(autocorrelation(values), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.5, 0.9])
+def test_statistical_inefficiency_of_an_autoregressive_process(phi):
+    values = autoregressive(100_000, phi, seed=1)
+    exact = (1 + phi) / (1 - phi)
+    found = average(3.0 + values)
+    assert found.inefficiency == pytest.approx(exact, rel=0.08)
+    assert found.standard_error == pytest.approx(np.sqrt(exact / len(values)), rel=0.06)
+    assert block_error(values, 100) == pytest.approx(found.standard_error, rel=0.25)
+    assert abs(found.mean - 3.0) < 3 * found.standard_error
+
+
+def test_errors_hold_what_they_promise():
+    """Of 400 means of correlated series 68 % lie within one standard error of the truth, but for the noise of 400 and of the errors."""
+    series = autoregressive(1000, 0.8, seed=2, shape=(400,)).T
+    found = [average(values) for values in series]
+    for errors in ([item.standard_error for item in found], [item.block_error for item in found]):
+        share = np.mean(abs(np.array([item.mean for item in found])) < errors)
+        assert 0.60 < share < 0.74
+
+
+def test_an_oscillation_does_not_hide_what_is_slow():
+    """A quickly damped oscillation, which makes the correlation change sign early, over slow noise that carries the error of the mean."""
+    rotation = autoregressive(4000, 0.9, 4, (200, 2)) @ [1, 1j] * np.exp(1j * np.arange(4000))[:, None]
+    series = (rotation.real + 0.3 * autoregressive(4000, 0.98, 5, (200,))).T
+    found = [average(values) for values in series]
+    means = np.array([item.mean for item in found])
+    assert np.mean(abs(means) < [item.standard_error for item in found]) < 0.5
+    assert 0.6 < np.mean(abs(means) < [item.error for item in found]) < 0.8
+
+
+def test_a_constant_series_has_no_error_and_a_broken_one_is_refused():
+    assert average(np.full(100, 0.1)).standard_error == pytest.approx(0.0, abs=1e-15)
+    with pytest.raises(DataError, match="at least 4 samples"):
+        average(np.ones(3))
+    with pytest.raises(DataError, match="Sample 5 of the series is NaN"):
+        average(np.where(np.arange(9) == 5, np.nan, 1.0))
+    with pytest.raises(ConfigError, match="use 2 or more"):
+        block_error(np.arange(9.0), 1)
+    # What does not fill the blocks is left out at the start.
+    values = np.random.default_rng(0).normal(size=25)
+    assert block_error(values) == pytest.approx(values[5:].reshape(10, 2).mean(axis=1).std(ddof=1) / np.sqrt(10))
+    with pytest.raises(DataError, match="do not fill"):
+        block_error(np.arange(9.0), 10)
+
+
+def test_equilibration_is_found():
+    noise = autoregressive(4000, 0.5, seed=3)
+    assert equilibration(1e9 + noise) < 600
+    start = equilibration(1e9 + noise + 20 * np.exp(-np.arange(4000) / 100))
+    # After 250 to 800 steps the transient is 1.6 sigma to 0.007 sigma.
+    assert 250 <= start <= 800
+    values = np.random.default_rng(0).normal(size=31)
+    assert equilibration(values) == np.argmin([values[t:].var() / (31 - t) for t in range(16)])
+    # What never settles stops at half, where the noise of a short rest would be chosen otherwise.
+    assert 1900 <= equilibration(noise + 0.05 * np.arange(4000)) <= 2000
+
+
+def test_drift_has_an_error_that_knows_of_correlation():
+    times = 0.5 * np.arange(1000)
+    slopes = [drift(times, 7.0 + 0.01 * times + autoregressive(1000, 0.8, seed)) for seed in range(100)]
+    pulls = np.array([(found.slope - 0.01) / found.error for found in slopes])
+    assert abs(pulls.mean()) < 0.35
+    assert 0.8 < pulls.std() < 1.3
+
+
+def test_unwrapping_undoes_wrapping():
+    random = np.random.default_rng(4)
+    walk = np.cumsum(random.normal(size=(500, 20, 3)), axis=0)
+    cells = np.broadcast_to(SHEARED, (500, 3, 3))
+    fractional = walk @ np.linalg.inv(SHEARED)
+    wrapped = (fractional - np.floor(fractional)) @ SHEARED
+    shift = wrapped[0] - walk[0]
+    np.testing.assert_allclose(unwrap(wrapped, cells, np.ones(3)), walk + shift, atol=1e-9)
+    # Positions that run on through the walls stay as they are.
+    np.testing.assert_allclose(unwrap(walk, cells, np.ones(3)), walk, atol=1e-9)
+    np.testing.assert_array_equal(unwrap(walk, cells, np.zeros(3)), walk)
+    # Along an open direction, which may have no lattice vector, nothing is folded.
+    slab = np.diag([20.0, 20.0, 0.0])
+    flat = walk - 20 * np.floor(walk / 20) * [1, 1, 0]
+    np.testing.assert_allclose(unwrap(flat, np.broadcast_to(slab, (500, 3, 3)), np.array([1, 1, 0])), walk + flat[0] - walk[0], atol=1e-9)
+
+
+def test_a_cell_that_breathes_moves_no_atom():
+    random = np.random.default_rng(5)
+    fractional = np.broadcast_to(random.uniform(-2, 3, size=(30, 3)), (200, 30, 3))
+    cells = SHEARED * (1 + 0.05 * np.sin(np.arange(200)))[:, None, None]
+    trajectory = frames_of(fractional @ cells, cells).at_rest()
+    assert mean_squared_displacement(trajectory.positions).max() < 1e-20
+    # A step through the wall while the cell grows is measured in the mean of both cells.
+    growing = np.array([10 * np.eye(3), 12 * np.eye(3)])
+    moved = unwrap(np.array([[[9.5, 0, 0]], [[0.6, 0, 0]]]), growing, np.ones(3))
+    np.testing.assert_allclose(moved[1, 0], [9.5 + 0.1 * 11, 0, 0])
+
+
+def test_frames_too_far_apart_are_refused():
+    random = np.random.default_rng(6)
+    walk = np.cumsum(5 * random.normal(size=(20, 50, 3)), axis=0)
+    with pytest.raises(DataError, match=r"Atom \d+ moves 0\.\d\d of the cell's width from frame \d+ to \d+.*write frames more often"):
+        unwrap(walk, np.broadcast_to(SHEARED, (20, 3, 3)), np.ones(3))
+
+
+def test_msd_is_that_of_its_definition():
+    positions = np.random.default_rng(7).normal(size=(40, 6, 3)).cumsum(axis=0) + 1e4
+    expected = [((positions[lag:] - positions[: 40 - lag]) ** 2).sum(axis=2).mean() for lag in range(40)]
+    np.testing.assert_allclose(mean_squared_displacement(positions), expected, atol=1e-6, rtol=1e-9)
+
+
+def test_free_particles_fly():
+    velocities = np.random.default_rng(8).normal(size=(20, 3)) * 0.01
+    times = np.arange(300) * 2.0
+    positions = times[:, None, None] * velocities
+    np.testing.assert_allclose(mean_squared_displacement(positions), (velocities**2).sum(axis=1).mean() * times**2, rtol=1e-8, atol=1e-9)
+    assert einstein(positions, 2.0).exponent == pytest.approx(2.0, abs=1e-3)
+    # The drift of the whole is no motion of its atoms.
+    cells = np.broadcast_to(50 * np.eye(3), (300, 3, 3))
+    together = frames_of(np.broadcast_to(times[:, None, None] * [0.01, 0.02, 0.0], (300, 20, 3)), cells).at_rest()
+    assert mean_squared_displacement(together.positions).max() < 1e-12
+
+
+def test_diffusion_of_a_random_walk_is_right_within_its_error():
+    """Steps of variance 2 D dt in each direction; pulls over 40 walks have the scatter of a standard error from five blocks."""
+    expected, interval = 3e-4, 4.0
+    random = np.random.default_rng(9)
+    pulls = []
+    for _ in range(40):
+        walk = np.cumsum(random.normal(size=(1000, 8, 3)) * np.sqrt(2 * expected * interval), axis=0)
+        found = einstein(walk, interval)
+        pulls.append((found.coefficient - expected) / found.error)
+        assert found.window == (20 * interval, 100 * interval)
+    assert abs(np.mean(pulls)) < 0.5
+    # Student's t with four degrees of freedom holds 63 % within 1, 88 % within 2.
+    assert 0.45 < np.mean(np.abs(pulls) < 1) < 0.85
+    assert np.mean(np.abs(pulls) < 2) > 0.75
+    assert found.exponent == pytest.approx(1.0, abs=0.3)
+
+
+def test_green_kubo_and_einstein_agree_with_langevin():
+    """Velocities that forget with rate gamma: D = <v_x^2> / gamma."""
+    interval, rate, speed = 1.0, 0.05, 0.01
+    velocities = speed * autoregressive(6000, np.exp(-rate * interval), seed=10, shape=(60, 3))
+    positions = np.cumsum((velocities[1:] + velocities[:-1]) / 2 * interval, axis=0)
+    expected = speed**2 / rate
+    window = (100.0, 300.0)
+    for found in (green_kubo(velocities[1:], interval, window), einstein(positions, interval, window)):
+        assert found.coefficient == pytest.approx(expected, rel=0.06)
+        assert 0.005 * expected < found.error < 0.06 * expected
+
+
+def test_diffusion_needs_time():
+    positions = np.zeros((30, 2, 3))
+    with pytest.raises(DataError, match="leave 3 lags"):
+        einstein(positions, 1.0)
+    with pytest.raises(ConfigError, match="The window ends at 6 fs, a block at 6 fs"):
+        green_kubo(positions, 1.0, window=(1.0, 6.0))
+    bound = einstein(np.zeros((200, 2, 3)), 1.0)
+    assert (bound.coefficient, bound.error, bound.exponent) == (0.0, 0.0, 0.0)
+
+
+def oscillators(wavenumber_of, n_frames, interval, masses, seed=0):
+    """Velocities [n_frames, n_atoms, 3] of harmonic oscillators at the same temperature, with random phases."""
+    random = np.random.default_rng(seed)
+    phases = random.uniform(0, 2 * np.pi, size=(len(masses), 3))
+    angles = 2 * np.pi * np.array(wavenumber_of)[:, None] / WAVENUMBER * interval * np.arange(n_frames)[:, None, None]
+    return np.cos(angles + phases) / np.sqrt(masses)[:, None]
+
+
+def test_spectrum_of_harmonic_oscillators():
+    numbers, interval = np.array([1, 1, 6, 6, 6]), 2.0
+    masses = Atoms(numbers).get_masses()
+    velocities = oscillators([3000.0, 3000.0, 700.0, 700.0, 700.0], 8000, interval, masses)
+    spectrum = vibrational_spectrum(velocities, numbers, masses, interval, resolution=12.0)
+    step = spectrum.wavenumbers[1]
+    # All atoms are equally warm, so each has three modes, whatever its mass.
+    assert spectrum.total.sum() * step == pytest.approx(15.0, rel=1e-9)
+    for symbol, count, wavenumber in (("H", 2, 3000.0), ("C", 3, 700.0)):
+        line = spectrum.densities[symbol]
+        assert spectrum.wavenumbers[line.argmax()] == pytest.approx(wavenumber, abs=step)
+        assert line.sum() * step == pytest.approx(3 * count, rel=1e-3)
+        fine = np.interp(np.linspace(wavenumber - 20, wavenumber + 20, 4001), spectrum.wavenumbers, line)
+        assert (fine > line.max() / 2).sum() * 0.01 == pytest.approx(spectrum.resolution, rel=0.15)
+    assert spectrum.resolution == pytest.approx(12.0, rel=0.01)
+    assert spectrum.wavenumbers[-1] == pytest.approx(WAVENUMBER / (2 * interval), rel=0.01)
+    assert spectrum.n_segments == 6
+
+
+def test_velocity_autocorrelation_of_one_frequency_is_a_cosine():
+    masses = np.array([1.0, 12.0])
+    velocities = oscillators([1000.0, 1000.0], 4000, 1.0, masses)
+    expected = np.cos(2 * np.pi * 1000.0 / WAVENUMBER * np.arange(200))
+    np.testing.assert_allclose(velocity_autocorrelation(velocities, masses)[:200], expected, atol=0.02)
+    # Without weights the light atom, which is faster, rules.
+    mixed = oscillators([3000.0, 500.0], 4000, 1.0, masses)
+    weights = [velocity_autocorrelation(mixed, weights)[:200] for weights in (None, masses)]
+    light, heavy = (np.cos(2 * np.pi * number / WAVENUMBER * np.arange(200)) for number in (3000.0, 500.0))
+    np.testing.assert_allclose(weights[0], (12 * light + heavy) / 13, atol=0.03)
+    np.testing.assert_allclose(weights[1], (light + heavy) / 2, atol=0.03)
+
+
+def test_spectra_that_cannot_be_had_are_refused():
+    numbers, masses, velocities = np.array([1]), np.ones(1), np.ones((100, 1, 3))
+    with pytest.raises(ConfigError, match="use 48 to 834 1/cm"):
+        vibrational_spectrum(velocities, numbers, masses, 10.0, resolution=10.0)
+    with pytest.raises(DataError, match="15 frames"):
+        vibrational_spectrum(velocities[:15], numbers, masses, 10.0)
+    with pytest.raises(DataError, match="All velocities are zero"):
+        vibrational_spectrum(0 * velocities, numbers, masses, 10.0)
+    with pytest.raises(DataError, match="All velocities are zero"):
+        velocity_autocorrelation(0 * velocities)
+
+
+def test_an_ideal_gas_has_no_structure():
+    """In a sheared cell, within half its width and beyond; each bin within its Poisson error."""
+    random = np.random.default_rng(11)
+    numbers = np.array([10] * 40 + [18] * 60)
+    cells = np.broadcast_to(2.5 * SHEARED, (60, 3, 3))
+    positions = random.uniform(size=(60, 100, 3)) @ cells[0]
+    found = radial_distribution(frames_of(positions, cells, numbers), r_max=20.0, bin_width=1.0)
+    volume = abs(np.linalg.det(cells[0]))
+    shells = 4 / 3 * np.pi * np.diff(found.edges**3)
+    for pair, ideal in ((("Ne", "Ar"), 1.0), (("Ne", "Ne"), 39 / 40), (("Ar", "Ar"), 59 / 60)):
+        counts = {"Ne": 40, "Ar": 60}
+        pairs = 60 * counts[pair[0]] * counts[pair[1]] * shells / volume / (1 if ideal == 1 else 2)
+        deviations = (found.values[pair] - ideal) * np.sqrt(pairs)
+        assert abs(deviations[5:]).max() < 4
+        assert 0.5 < np.mean(deviations[5:] ** 2) < 2
+    np.testing.assert_allclose(found.values["Ne", "Ar"], found.values["Ar", "Ne"], rtol=1e-12)
+    assert found.coordination_number("Ne", "Ar", 20.0) == pytest.approx(60 * 4 / 3 * np.pi * 20**3 / volume, rel=0.02)
+    assert 60 * found.coordination_number("Ar", "Ne", 20.0) == pytest.approx(40 * found.coordination_number("Ne", "Ar", 20.0))
+    assert found.n_frames == 60
+
+
+@pytest.mark.parametrize("primitive", [True, False])
+def test_shells_of_a_lattice(primitive):
+    """Through images too: the primitive cell is a third as wide as the range."""
+    atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=not primitive)
+    found = radial_distribution(Trajectory.from_frames([atoms], interval=1.0), r_max=6.0, bin_width=0.1)
+    shells = {("Na", "Cl"): ((2.8, 6), (4.85, 14)), ("Na", "Na"): ((3.96, 12), (5.6, 18))}
+    for pair, expected in shells.items():
+        before = 0
+        for radius, number in expected:
+            assert found.coordination_number(*pair, radius - 0.15) == pytest.approx(before)
+            assert found.coordination_number(*pair, radius + 0.15) == pytest.approx(number)
+            before = number
+        peak = int(np.argmin(abs(found.radii - (expected[0][0] + 0.01))))
+        shell = 4 / 3 * np.pi * (found.edges[peak + 1] ** 3 - found.edges[peak] ** 3)
+        assert found.values[pair][peak] == pytest.approx(expected[0][1] * (5.6**3 / 4) / shell, rel=1e-9)
+    with pytest.raises(ConfigError, match="which ends at 6 Å"):
+        found.coordination_number("Na", "Cl", 6.1)
+
+
+def test_volumes_of_a_breathing_cell_count_frame_by_frame():
+    atoms = bulk("Ar", "fcc", a=5.3, cubic=True)
+    large = atoms.copy()
+    large.set_cell(1.04 * atoms.cell.array, scale_atoms=True)
+    frames = [Trajectory.from_frames([frame], interval=1.0) for frame in (atoms, large)]
+    each = [radial_distribution(frame, 5.0).values["Ar", "Ar"] for frame in frames]
+    both = radial_distribution(Trajectory.from_frames([atoms, large], interval=1.0), 5.0)
+    np.testing.assert_allclose(both.values["Ar", "Ar"], (each[0] + each[1]) / 2)
+    np.testing.assert_allclose(density(frames[0].masses, np.array([atoms.cell.array])), 1.7824, rtol=1e-4)
+
+
+def test_what_has_no_distribution_is_refused():
+    slab = frames_of(np.zeros((1, 1, 3)), np.eye(3)[None], pbc=False)
+    with pytest.raises(DataError, match="open direction"):
+        radial_distribution(slab, 5.0)
+    with pytest.raises(ConfigError, match="0 < bin width"):
+        radial_distribution(slab, 5.0, bin_width=0.0)
+
+
+def test_canonical_temperatures_are_known_from_others():
+    n_degrees, temperature = 192, 300.0
+    draws = chi_square(n_degrees, temperature, 2000)
+    good = canonical_test(draws, n_degrees, temperature)
+    assert good.p_value > 0.01
+    assert good.expected_width == pytest.approx(300 * np.sqrt(2 / 192))
+    assert abs(good.width - good.expected_width) < 3 * good.width_error
+    assert good.width_error == pytest.approx(good.expected_width / np.sqrt(2 * 2000), rel=0.2)
+    narrow = canonical_test(300 + (draws - 300) / np.sqrt(2), n_degrees, temperature)
+    assert narrow.p_value < 1e-6
+    assert canonical_test(draws + 6, n_degrees, temperature).p_value < 1e-6
+    # Samples that repeat each other are no more evidence.
+    repeated = canonical_test(np.repeat(chi_square(n_degrees, temperature, 40), 50), n_degrees, temperature)
+    assert repeated.p_value > 1e-3
+
+
+def chi_square(n_degrees, temperature, n):
+    return np.random.default_rng(12).chisquare(n_degrees, size=n) * temperature / n_degrees
+
+
+def test_a_run_folder_is_read(tmp_path, model_path):
+    settings = Settings(interval=4, temperature=300.0, seed=1, steps=18)
+    simulation = Simulation(ethanol(), load_potential(model_path), settings)
+    start_run(simulation, tmp_path / "run").run()
+    thermo, found = read_thermo(tmp_path / "run"), read_trajectory(tmp_path / "run")
+    np.testing.assert_allclose(found.times, [0, 2, 4, 6, 8])
+    assert found.interval == pytest.approx(2.0)
+    # Velocities are Å/fs: their kinetic energy is that of the table, 1 amu Å^2/fs^2 = 103.642697 eV.
+    kinetic = 0.5 * 103.642697 * (found.masses[:, None] * found.velocities**2).sum(axis=(1, 2))
+    np.testing.assert_allclose(kinetic, thermo["kinetic_energy_ev"][:5], rtol=1e-6)
+    assert degrees_of_freedom(thermo) == 21
+    np.testing.assert_allclose(thermo["temperature_k"], 2 * thermo["kinetic_energy_ev"] / (21 * BOLTZMANN))
+    later = found.after(4.0)
+    np.testing.assert_allclose(later.times, [4, 6, 8])
+    np.testing.assert_array_equal(later.velocities, found.velocities[2:])
+    assert abs((found.masses[:, None] * later.at_rest().positions).sum(axis=1)).max() < 1e-9
+    momenta = (found.masses[:, None] * later.at_rest().velocities).sum(axis=1)
+    assert abs(momenta).max() < 1e-12
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 18
+
+
+def test_tables_cut_short_and_broken_ones(tmp_path):
+    table = tmp_path / "thermo.csv"
+    table.write_text("step,temperature_k\n0,300.0\n1,301.0\n2")
+    np.testing.assert_array_equal(read_thermo(tmp_path)["temperature_k"], [300.0, 301.0])
+    for text, message in (("step,t\n", "has no rows"), ("step,t\n1,x\n", "table of numbers"), ("", "table of numbers")):
+        table.write_text(text)
+        with pytest.raises(DataError, match=message):
+            read_thermo(tmp_path)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_thermo(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="All temperatures are zero"):
+        degrees_of_freedom({"temperature_k": np.zeros(3), "kinetic_energy_ev": np.zeros(3)})
+
+
+def test_trajectories_that_are_none_are_one_sentence(tmp_path):
+    def timed(*times, symbols="Ar2"):
+        return [Atoms(symbols, np.eye(3)[:2], info={"time_fs": time}) for time in times]
+
+    with pytest.raises(DataError, match="Frame 2 is 3 fs after the one before, others are 1 fs"):
+        Trajectory.from_frames(timed(0.0, 1.0, 4.0, 5.0))
+    with pytest.raises(DataError, match="Frame 1 is 0 fs after"):
+        Trajectory.from_frames(timed(1.0, 1.0, 1.0))
+    with pytest.raises(DataError, match="has no frames"):
+        Trajectory.from_frames([])
+    with pytest.raises(DataError, match="atoms of frame 1 are not those of frame 0"):
+        Trajectory.from_frames([*timed(0.0), *timed(1.0, symbols="Ne2")])
+    with pytest.raises(DataError, match=r"Frame 0 has no `info\[\"time_fs\"\]`; give the interval"):
+        Trajectory.from_frames([Atoms("Ar")])
+    broken = timed(0.0, 1.0)
+    broken[1].positions[0] = np.nan
+    with pytest.raises(DataError, match="NaN or infinity"):
+        Trajectory.from_frames(broken)
+    with pytest.raises(DataError, match="one frame has no interval"):
+        _ = Trajectory.from_frames(timed(0.0)).interval
+    with pytest.raises(DataError, match=r"holds no trajectory\.extxyz or trajectory\.traj"):
+        read_trajectory(tmp_path)
+    (tmp_path / "trajectory.extxyz").write_text("2\n\nAr 0 0")
+    with pytest.raises(DataError, match="cannot be read as a trajectory"):
+        read_trajectory(tmp_path)
+    (tmp_path / "trajectory.extxyz").unlink()
+    ase.io.write(tmp_path / "trajectory.traj", [Atoms("Ar2", np.eye(3)[:2])] * 3)
+    found = read_trajectory(tmp_path, interval=5.0)
+    assert (found.interval, found.velocities) == (5.0, None)

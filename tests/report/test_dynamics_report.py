@@ -1,0 +1,183 @@
+"""The report of a dynamics run."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.io.extxyz import write_xyz
+from typer.testing import CliRunner
+
+from eqpot import load_potential
+from eqpot.cli.main import app
+from eqpot.errors import ConfigError, DataError
+from eqpot.md import Settings, Simulation, start_run
+from eqpot.observables import CanonicalTest, Diffusion, average, drift, read_thermo
+from eqpot.report.dynamics import _diffusion_cells, _temperature_remark, report_dynamics
+from eqpot.units import BOLTZMANN, FEMTOSECOND
+from helpers import ethanol
+
+TEMPERATURE, FRICTION, INTERVAL = 300.0, 0.1, 4.0
+DIFFUSION = 1e4 * BOLTZMANN * TEMPERATURE * FEMTOSECOND**2 / FRICTION * (1 / 39.948 - 1 / (16 * 39.948 + 16 * 20.1797))
+"""k_B T / gamma (1 / m - 1 / M) in 1e-5 cm^2/s, of argon seen from the centre of mass; FRICTION in 1/fs."""
+
+
+def write_gas(folder, n_frames=800, seed=0, width=1.0, interval=INTERVAL):
+    """A run of free Langevin particles in a cell that breathes, with the columns that a run at constant pressure has."""
+    random = np.random.default_rng(seed)
+    atoms = Atoms("Ar16Ne16", positions=random.uniform(0, 30, size=(32, 3)), cell=[30, 30, 30], pbc=True)
+    masses, memory = atoms.get_masses()[:, None], np.exp(-FRICTION * interval)
+    velocities = random.normal(size=(32, 3)) * np.sqrt(BOLTZMANN * TEMPERATURE / masses)
+    pressure, rows = 0.0, []
+    folder.mkdir()
+    with (folder / "trajectory.extxyz").open("w") as file:
+        for frame in range(n_frames):
+            atoms.set_velocities(velocities * width)
+            atoms.info = {"step": frame, "time_fs": frame * interval}
+            write_xyz(file, [atoms], write_results=False)
+            kinetic = atoms.get_kinetic_energy()
+            pressure = 0.9 * pressure + 0.1 * random.normal()
+            rows.append(
+                {
+                    "step": frame, "time_fs": frame * interval, "temperature_k": 2 * kinetic / (96 * BOLTZMANN),
+                    "potential_energy_ev": -3 + 0.01 * random.normal(), "kinetic_energy_ev": kinetic, "total_energy_ev": kinetic - 3,
+                    "conserved_energy_ev": 7 + 32e-9 * frame * interval + 1e-8 * random.normal(), "pressure_gpa": 2.0 + pressure,
+                    "volume_ang3": atoms.get_volume(),
+                }
+            )  # fmt: skip
+            noise = random.normal(size=(32, 3)) * np.sqrt(BOLTZMANN * TEMPERATURE / masses * (1 - memory**2))
+            later = memory * velocities + noise
+            atoms.positions += (velocities + later) / 2 * interval * FEMTOSECOND
+            velocities = later
+            atoms.set_cell(np.full(3, 30 + 0.1 * pressure), scale_atoms=True)
+            atoms.wrap()
+    with (folder / "thermo.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    summary = {"ensemble": "npt", "temperature": TEMPERATURE, "timestep": 1.0}
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
+@pytest.fixture(scope="module")
+def gas(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dynamics") / "a <gas>"
+    write_gas(folder)
+    return folder
+
+
+def page_of(folder, **options):
+    report_dynamics(folder, folder / "page.html", **options)
+    return (folder / "page.html").read_text(encoding="utf-8")
+
+
+def cells(page, first):
+    """The cells of the table row that begins so."""
+    return re.findall(r"<td>(.*?)</td>", re.search(rf"<tr><td>{re.escape(first)}</td>.*?</tr>", page)[0])[1:]
+
+
+def test_the_page_stands_alone_and_says_what_was_measured(gas):
+    result = CliRunner().invoke(app, ["report", str(gas), "--discard", "2.8"])
+    assert result.exit_code == 0, result.output
+    page = (gas / "report.html").read_text(encoding="utf-8")
+    assert "<h1>a &lt;gas&gt;</h1>" in page
+    assert "<script" not in page
+    assert not re.findall(r'(?:src|href)="(?!#)(?!data:)[^"]*"', page), "the page needs nothing but itself"
+    # Temperature, potential energy, pressure, density, conserved energy; two of temperatures, structure, motion, vibrations each.
+    assert page.count("<svg") == 5 + 4 * 2
+    thermo = {name: values[700:] for name, values in read_thermo(gas).items()}
+    pressure = average(thermo["pressure_gpa"])
+    mean, correlated, blocks, deviation, time, independent = cells(page, "pressure, GPa")
+    assert float(mean) == pytest.approx(pressure.mean, abs=1e-3)
+    assert float(correlated) == pytest.approx(pressure.standard_error, rel=0.05)
+    assert float(blocks) == pytest.approx(pressure.block_error, rel=0.1)
+    assert float(deviation) == pytest.approx(thermo["pressure_gpa"].std(ddof=1), rel=0.02)
+    assert float(time) == pytest.approx((pressure.inefficiency - 1) / 2 * INTERVAL, rel=0.01)
+    assert float(independent) == pytest.approx(100 / pressure.inefficiency, abs=0.51)
+    assert "The first 2.8 ps count as equilibration. Beyond half of the run none is looked for" in page
+    assert "Radial distribution functions of 100 frames" in page
+    grams = 16 * (39.948 + 20.1797) * 1.6605390666 / thermo["volume_ang3"]
+    assert float(cells(page, "density, g/cm³")[0]) == pytest.approx(grams.mean(), abs=1e-4)
+    slope = drift(thermo["time_fs"] / 1000, thermo["conserved_energy_ev"] * 1000 / 32)
+    shown = re.search(r"<b>([^<]*) <small>meV/atom/ps", page)[1].split(" ± ")
+    assert float(shown[0]) == pytest.approx(slope.slope, rel=1e-3)
+    assert float(shown[1]) == pytest.approx(slope.error, rel=0.1)
+    assert slope.slope == pytest.approx(1e-3, abs=3 * slope.error)
+
+
+def test_diffusion_and_temperatures_are_those_of_the_gas(gas):
+    page = page_of(gas)
+    einstein, green_kubo, exponent, regime = cells(page, "Ar")
+    for text in (einstein, green_kubo):
+        value, error = (float(part) for part in text.split(" ± "))
+        assert abs(value - DIFFUSION) < 3 * error
+        assert error < 0.4 * DIFFUSION
+    assert 0.8 < float(exponent) < 1.2
+    assert regime == "diffuse"
+    assert "96 degrees of freedom" in page
+    assert float(re.search(r"p = ([\d.e-]+);", page)[1]) > 0.01
+
+
+def test_temperatures_that_are_not_canonical_are_seen(tmp_path):
+    write_gas(tmp_path / "hot", n_frames=300, width=1.05)
+    assert float(re.search(r"p = ([\d.e-]+);", page_of(tmp_path / "hot"))[1]) < 0.01
+
+
+def test_what_a_remark_depends_on():
+    mean = average(np.random.default_rng(0).normal(300, 10, size=100))
+    narrow, broad = (CanonicalTest(mean, 300.0, width, 1.0, 20.0, 0.5) for width in (21.0, 24.0))
+    assert "broader" not in _temperature_remark(narrow, 12, has_thermostat=False)
+    assert "broader" in _temperature_remark(broad, 12, has_thermostat=False)
+    for exponent, regime in ((-0.5, "stay"), (0.5, "do not diffuse yet"), (1.0, "diffuse"), (1.5, "still fly")):
+        found = Diffusion(2e-4, 1e-5, (1.0, 2.0), exponent)
+        value, other, _, text = _diffusion_cells(found, None)
+        assert text.startswith(regime)
+        assert (value, other) == ("–" if exponent < 0 else "2.00 ± 0.10", "–")
+    # 1 Å^2/fs is 0.1 cm^2/s.
+    assert _diffusion_cells(found, found)[1] == "2.00 ± 0.10"
+
+
+def test_vibrations_that_frames_cannot_show_are_left_out(tmp_path, model_path):
+    settings = Settings(interval=10, temperature=300.0, seed=1, steps=400)
+    start_run(Simulation(ethanol(), load_potential(model_path), settings), tmp_path / "run").run()
+    page = page_of(tmp_path / "run", discard=0.0)
+    assert "frames 5 fs apart show vibrations up to 3336 1/cm, and these elements may have some up to 4000 1/cm" in page
+    assert "Write frames every 4.2 fs or more often" in page
+    # A molecule in the void has no density and goes nowhere.
+    assert "Structure" not in page
+    assert "Motion" not in page
+    assert page.count("<svg") == 3 + 2
+    assert "p = " not in page
+    assert "that at constant energy is narrower" in page
+
+
+def test_a_run_that_was_killed_early_has_a_page(tmp_path, model_path):
+    folder = tmp_path / "young"
+    start_run(Simulation(ethanol(), load_potential(model_path), Settings(ensemble="nvt", seed=1, steps=30)), folder).run()
+    (folder / "summary.json").unlink()
+    page = page_of(folder)
+    assert page == page_of(folder)
+    assert page.count("<svg") == 3
+    assert "the run has not ended" in page
+    assert "Averages" not in page
+
+
+def test_frames_too_far_apart_leave_motion_out(tmp_path):
+    write_gas(tmp_path / "coarse", n_frames=40, interval=5000.0)
+    page = page_of(tmp_path / "coarse", discard=0.0)
+    assert re.search(r"Left out: Atom \d+ moves 0\.\d\d of the cell", page)
+    assert "Left out: frames 5000 fs apart" in page
+
+
+def test_what_cannot_be_reported_is_one_sentence(gas, tmp_path):
+    with pytest.raises(ConfigError, match=r"9 ps are to be discarded of a run of 3\.196 ps; discard less"):
+        report_dynamics(gas, tmp_path / "page.html", discard=9.0)
+    result = CliRunner().invoke(app, ["report", str(gas), "--data", "x.extxyz"])
+    assert result.exit_code != 0
+    assert "neither --data nor --potential" in " ".join(result.output.split())
+    (tmp_path / "thermo.csv").write_text("step\n")
+    with pytest.raises(DataError, match="has no rows"):
+        report_dynamics(tmp_path, tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
