@@ -21,9 +21,10 @@ from typing import Any
 import h5py
 import numpy as np
 from ase import Atoms, units
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from eqpot.errors import ConfigError, SimulationError
-from eqpot.files import check_writable, sync_folder
+from eqpot.files import check_writable, sync_folder, write_at
 from eqpot.md.trajectory import Mark, Trajectory, reported
 from eqpot.units import FEMTOSECOND
 
@@ -41,6 +42,11 @@ UNITS = {
 
 GROUP = "trajectory"
 """Name of the group of particles; MDAnalysis can do without a topology if it is this."""
+
+_Kind = tuple[np.dtype[Any], tuple[int, ...]]
+_SINGLE: np.dtype[Any] = np.dtype("<f4")
+_DOUBLE: np.dtype[Any] = np.dtype("<f8")
+_INTEGER: np.dtype[Any] = np.dtype("<i8")
 
 _METADATA_BLOCK = 1 << 16
 _FORCE: float = units.mol / units.kJ
@@ -90,7 +96,7 @@ class _Layout:
 class H5MDTrajectory(Trajectory):
     """Positions, velocities and forces in float32, all else in float64; see the module.
 
-    The stress is there where the cell of the first structure has a volume, the edges of the box where it has a cell.
+    There is a stress where the cell of the first structure has a volume, and there are edges of the box where it has a cell.
     """
 
     def __init__(self, path: Path, atoms: Atoms, n_frames: int, mark: Mark | None) -> None:
@@ -112,7 +118,8 @@ class H5MDTrajectory(Trajectory):
             laid_out.unlink(missing_ok=True)
         self._n_frames = 0
         if mark is not None:
-            self._go_on(mark)
+            self._check(mark)
+            self._count(mark["frames"])
 
     def _create(self, laid_out: Path) -> None:
         """Make the new file, which holds no frame."""
@@ -129,7 +136,8 @@ class H5MDTrajectory(Trajectory):
         laid_out.replace(self.path)
         sync_folder(self.path.parent)
 
-    def _go_on(self, mark: Mark) -> None:
+    def _check(self, mark: Mark) -> None:
+        """Raise ConfigError if the file is not the one that was marked."""
         size = os.fstat(self._file.fileno()).st_size
         found = os.pread(self._file.fileno(), len(self._layout.header), 0)
         expected = self._layout.counts(self._layout.header, 0)
@@ -139,8 +147,6 @@ class H5MDTrajectory(Trajectory):
                 f"The file {self.path} is not the one that the run wrote, or has room for {mark['room']} frames where {self._room} are "
                 "wanted; bring it back, or start a new run in another folder."
             )
-        self._n_frames = mark["frames"]
-        self._count()
 
     def _append(self, frame: Atoms) -> None:
         if self._n_frames == self._room:
@@ -156,24 +162,16 @@ class H5MDTrajectory(Trajectory):
             "observables/potential_energy/value": results["energy"],
         }
         if "observables/stress/value" in self._layout.arrays:
-            values["observables/stress/value"] = frame.get_stress(voigt=False)
+            values["observables/stress/value"] = voigt_6_to_full_3x3_stress(results["stress"])
         for name, array in self._layout.arrays.items():
             row = np.ascontiguousarray(values[name], dtype=array.dtype).reshape(array.shape)
-            self._write(row.tobytes(), array.offset + self._n_frames * array.row_bytes)
-        self._n_frames += 1
-        try:
-            self._count()
-        except BaseException:
-            self._n_frames -= 1
-            raise
+            write_at(self._file.fileno(), row.tobytes(), array.offset + self._n_frames * array.row_bytes)
+        self._count(self._n_frames + 1)
 
-    def _count(self) -> None:
-        self._write(self._layout.counts(self._layout.header, self._n_frames), self._layout.span[0])
-
-    def _write(self, content: bytes, place: int) -> None:
-        done = 0
-        while done < len(content):
-            done += os.pwrite(self._file.fileno(), content[done:], place + done)
+    def _count(self, n_frames: int) -> None:
+        """Say how many frames there are; on the way to the disk the numbers of some arrays may be ahead of those of others."""
+        write_at(self._file.fileno(), self._layout.counts(self._layout.header, n_frames), self._layout.span[0])
+        self._n_frames = n_frames
 
     def mark(self) -> Mark:
         with reported(self.path):
@@ -209,17 +207,15 @@ def _fill(file: h5py.File, atoms: Atoms, n_frames: int) -> dict[str, h5py.Datase
     box = particles.create_group("box")
     box.attrs["dimension"] = 3
     box.attrs["boundary"] = ["periodic" if periodic else "none" for periodic in atoms.pbc]
-    single, double = np.dtype("<f4"), np.dtype("<f8")
-    vectors = (len(atoms), 3)
-    elements = {f"particles/{GROUP}/{name}": (single, vectors) for name in ("position", "velocity", "force")}
+    elements: dict[str, _Kind] = {f"particles/{GROUP}/{name}": (_SINGLE, (len(atoms), 3)) for name in ("position", "velocity", "force")}
     if atoms.cell.any():
-        elements[f"particles/{GROUP}/box/edges"] = (double, (3, 3))
-    elements["observables/potential_energy"] = (double, ())
+        elements[f"particles/{GROUP}/box/edges"] = (_DOUBLE, (3, 3))
+    elements["observables/potential_energy"] = (_DOUBLE, ())
     if atoms.cell.rank == 3:
-        elements["observables/stress"] = (double, (3, 3))
+        elements["observables/stress"] = (_DOUBLE, (3, 3))
     kinds = {f"{name}/value": kind for name, kind in elements.items()}
     first = f"particles/{GROUP}/position"
-    kinds |= {f"{first}/step": (np.dtype("<i8"), ()), f"{first}/time": (double, ())}
+    kinds |= {f"{first}/step": (_INTEGER, ()), f"{first}/time": (_DOUBLE, ())}
     arrays = {name: _room(file, name, dtype, (n_frames, *shape)) for name, (dtype, shape) in kinds.items()}
     for name in elements:
         arrays[f"{name}/value"].attrs["unit"] = UNITS[name.rsplit("/", 1)[1]]
@@ -247,7 +243,8 @@ def _room(file: h5py.File, name: str, dtype: np.dtype[Any], shape: tuple[int, ..
 def _counters(header: bytes, address: int) -> tuple[tuple[int, ...], int]:
     """Return where the object header at `address` holds the number of rows (present and largest) and the extent."""
     _, _, n_messages = struct.unpack_from("<BBH", header, address)
-    place, messages = address + 16, {}
+    place = address + 16
+    messages: dict[int, int] = {}
     for _ in range(n_messages):
         kind, size = struct.unpack_from("<HH", header, place)
         messages.setdefault(kind, place + 8)
