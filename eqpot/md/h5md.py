@@ -1,17 +1,16 @@
 """H5MD trajectories (de Buyl, Colberg, Höfling 2014; H5MD 1.1) in a file that no killed process can break.
 
 HDF5 moves and rewrites its own tables while a file grows, and a process that dies meanwhile leaves a file nobody can open. Here the
-library lays the file out once, with room for all frames in one piece an array, and never touches it again. A frame goes to its place as
-plain bytes. Then the numbers of frames that stand in the headers of the arrays are raised, all in one write, so any reader sees the
-frames that are whole and no others. Places and headers are those of the HDF5 File Format Specification, IV.A.1.a (version 1 object
-headers), IV.A.2.b (dataspace) and IV.A.2.i (layout); the library reads the file back before the first frame is written.
+library lays the file out once, in memory, with room for all frames in one piece an array. A frame goes to its place as plain bytes. Then
+the numbers of frames that stand in the headers of the arrays are raised, all in one write, so any reader sees the frames that are whole
+and no others. Places and headers are those of the HDF5 File Format Specification, IV.A.1.a (version 1 object headers), IV.A.2.b (dataspace)
+and IV.A.2.i (layout); the library reads the file back before the first frame is written.
 
 Room that is not used yet takes no space on a disk whose file system knows sparse files.
 """
 
 import os
 import struct
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -48,7 +47,6 @@ _SINGLE: np.dtype[Any] = np.dtype("<f4")
 _DOUBLE: np.dtype[Any] = np.dtype("<f8")
 _INTEGER: np.dtype[Any] = np.dtype("<i8")
 
-_METADATA_BLOCK = 1 << 16
 _FORCE: float = units.mol / units.kJ
 _DATASPACE, _LAYOUT = 1, 8
 _NOWHERE = 2**64 - 1
@@ -70,12 +68,56 @@ class _Array:
         return int(np.prod(self.shape, dtype=int)) * self.dtype.itemsize
 
 
+class _Pieces:
+    """A file in memory for the library to write to, of which only what is written takes space.
+
+    On the disk itself the library crashes the process where there is no room.
+    """
+
+    def __init__(self) -> None:
+        self.size = self._place = 0
+        self.written: list[tuple[int, bytes]] = []
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        self._place = place + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self.size}[whence]
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def write(self, content: bytes | memoryview) -> int:
+        self.written.append((self._place, bytes(content)))
+        self.size = max(self.size, self._place + len(content))
+        self._place += len(content)
+        return len(content)
+
+    def read(self, length: int) -> bytes:
+        found = bytearray(length)
+        for place, content in self.written:
+            first, last = max(place, self._place), min(place + len(content), self._place + length)
+            if first < last:
+                found[first - self._place : last - self._place] = content[first - place : last - place]
+        self._place += length
+        return bytes(found)
+
+    def readinto(self, buffer: memoryview) -> int:
+        buffer[:] = self.read(len(buffer))
+        return len(buffer)
+
+    def truncate(self, size: int) -> int:
+        self.size = size
+        return size
+
+    def flush(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class _Layout:
-    """The arrays of a file by name, and its first bytes."""
+    """The arrays of a file by name, its first bytes, and all its pieces."""
 
     arrays: dict[str, _Array]
     header: bytes
+    pieces: _Pieces
 
     @cached_property
     def span(self) -> tuple[int, int]:
@@ -102,39 +144,37 @@ class H5MDTrajectory(Trajectory):
     def __init__(self, path: Path, atoms: Atoms, n_frames: int, mark: Mark | None) -> None:
         self.path = path
         self._room = n_frames
+        self._layout = _lay_out(atoms, n_frames)
         if mark is None:
             check_writable(path)
+            self._create()
         elif not path.is_file():
             raise ConfigError(f"The file {path} is missing; bring it back.")
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        laid_out = Path(name)
-        try:
-            self._layout = _lay_out(laid_out, atoms, n_frames)
-            if mark is None:
-                self._create(laid_out)
-            self._file = path.open("r+b", buffering=0)
-        finally:
-            laid_out.unlink(missing_ok=True)
+        self._file = path.open("r+b", buffering=0)
         self._n_frames = 0
         if mark is not None:
             self._check(mark)
             self._count(mark["frames"])
 
-    def _create(self, laid_out: Path) -> None:
-        """Make the new file, which holds no frame."""
-        with laid_out.open("r+b") as file:
-            file.seek(self._layout.span[0])
-            file.write(self._layout.counts(self._layout.header, 0))
-        with h5py.File(laid_out) as file:
+    def _create(self) -> None:
+        """Make the new file, which holds no frame, or none at all."""
+        try:
+            with self.path.open("xb") as file:
+                for place, content in self._layout.pieces.written:
+                    write_at(file.fileno(), content, place)
+                write_at(file.fileno(), self._layout.counts(self._layout.header, 0), self._layout.span[0])
+                file.truncate(self._layout.pieces.size)
+            self._read_back()
+        except BaseException:
+            self.path.unlink(missing_ok=True)
+            raise
+        sync_folder(self.path.parent)
+
+    def _read_back(self) -> None:
+        with h5py.File(self.path) as file:
             shapes = {name: file[name].shape for name in self._layout.arrays}
         if shapes != {name: (0, *array.shape) for name, array in self._layout.arrays.items()}:
             raise SimulationError("The installed HDF5 library does not read its arrays as expected; write .extxyz or .traj instead.")
-        umask = os.umask(0)
-        os.umask(umask)
-        laid_out.chmod(0o666 & ~umask)
-        laid_out.replace(self.path)
-        sync_folder(self.path.parent)
 
     def _check(self, mark: Mark) -> None:
         """Raise ConfigError if the file is not the one that was marked."""
@@ -182,18 +222,20 @@ class H5MDTrajectory(Trajectory):
         self._file.close()
 
 
-def _lay_out(path: Path, atoms: Atoms, n_frames: int) -> _Layout:
+def _lay_out(atoms: Atoms, n_frames: int) -> _Layout:
     """Let the library make a file with room for all frames, and return where things are."""
-    with h5py.File(path, "w", libver=("earliest", "v108"), meta_block_size=_METADATA_BLOCK) as file:
+    pieces = _Pieces()
+    with h5py.File(pieces, "w", libver=("earliest", "v108")) as file:
         datasets = _fill(file, atoms, n_frames)
-        found = {name: (dataset.id.get_offset(), h5py.h5o.get_info(dataset.id).addr, dataset) for name, dataset in datasets.items()}
+        for dataset in datasets.values():
+            # Arrays get their places with their first numbers, so after all headers.
+            dataset[(0,) * dataset.ndim] = 0
+        places = {name: (dataset.id.get_offset(), h5py.h5o.get_info(dataset.id).addr) for name, dataset in datasets.items()}
         kinds = {name: (dataset.dtype, dataset.shape[1:]) for name, dataset in datasets.items()}
-    with path.open("rb") as opened:
-        header = opened.read(min(offset for offset, _, _ in found.values()))
-    arrays = {}
-    for name, (offset, address, _) in found.items():
-        arrays[name] = _Array(offset, *kinds[name], *_counters(header, address))
-    return _Layout(arrays, header)
+    pieces.seek(0)
+    header = pieces.read(min(offset for offset, _ in places.values()))
+    arrays = {name: _Array(offset, *kinds[name], *_counters(header, address)) for name, (offset, address) in places.items()}
+    return _Layout(arrays, header, pieces)
 
 
 def _fill(file: h5py.File, atoms: Atoms, n_frames: int) -> dict[str, h5py.Dataset]:
@@ -229,10 +271,10 @@ def _fill(file: h5py.File, atoms: Atoms, n_frames: int) -> dict[str, h5py.Datase
 
 
 def _room(file: h5py.File, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> h5py.Dataset:
-    """Make an array in one piece, its place fixed now and nothing written to it."""
+    """Make an array in one piece, which gets its place with the first number that is written to it."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_layout(h5py.h5d.CONTIGUOUS)
-    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_LATE)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     properties.set_obj_track_times(False)
     group, last = file.require_group(name.rsplit("/", 1)[0]), name.rsplit("/", 1)[1]

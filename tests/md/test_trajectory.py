@@ -273,6 +273,18 @@ def test_what_the_system_writes_in_bites_is_written_whole(tmp_path, monkeypatch,
     assert whole(tmp_path / f"a{suffix}", 3) == expected
 
 
+@pytest.mark.parametrize("limit", [100, 5000, 20_000, 80_000])
+def test_a_disk_without_room_for_h5md_at_all_leaves_nothing(tmp_path, limit):
+    largest = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, largest[1]))
+        with pytest.raises(SimulationError, match="cannot be written"):
+            open_trajectory(tmp_path / "a.h5md", frame(0), 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, largest)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_table_on_a_full_disk_keeps_its_rows(tmp_path):
     path, largest = tmp_path / "thermo.csv", resource.getrlimit(resource.RLIMIT_FSIZE)
     with Table(path) as table:
@@ -318,6 +330,18 @@ def test_h5md_has_room_for_the_frames_that_were_announced(tmp_path):
         open_trajectory(path, frame(0), 4, mark)
     with pytest.raises(ConfigError, match="not the one"):
         open_trajectory(path, frame(0, molecule("H2O")), 3, mark)
+
+
+def test_room_that_is_not_used_takes_no_space(tmp_path):
+    path, hole = tmp_path / "a.h5md", tmp_path / "hole"
+    with hole.open("wb") as file:
+        file.truncate(10**6)
+    if hole.stat().st_blocks > 100:
+        pytest.skip("this file system has no sparse files")
+    with open_trajectory(path, frame(0), 100_000) as writer:
+        append(writer, range(3))
+    assert path.stat().st_size > 3e7
+    assert path.stat().st_blocks * 512 < 2e5
 
 
 def test_other_formats_and_h5md_without_h5py_are_refused(tmp_path, monkeypatch):
