@@ -51,10 +51,8 @@ class AppendedFile:
 
     def append(self, content: bytes) -> None:
         """Write a record, or raise OSError and leave the file as it was."""
-        done = 0
         try:
-            while done < len(content):
-                done += os.pwrite(self._file.fileno(), content[done:], self.length + done)
+            write_at(self._file.fileno(), content, self.length)
         except BaseException:
             os.truncate(self._file.fileno(), self.length)
             raise
@@ -66,6 +64,13 @@ class AppendedFile:
 
     def close(self) -> None:
         self._file.close()
+
+
+def write_at(handle: int, content: bytes, place: int) -> None:
+    """Write all of `content`, which the system may take in several bites, into an open file from the byte `place` on."""
+    done = 0
+    while done < len(content):
+        done += os.pwrite(handle, content[done:], place + done)
 
 
 def sync_folder(folder: Path) -> None:

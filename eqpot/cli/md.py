@@ -29,7 +29,7 @@ def md(
     from eqpot.data.read import read_structure
     from eqpot.errors import ConfigError
     from eqpot.md import DynamicsConfig, Simulation, resume_run, start_run
-    from eqpot.model_file import load_potential
+    from eqpot.model_file import load_potential, load_uncertainty
 
     if (config is None) == (resume is None):
         raise ConfigError("Give a configuration file, or --resume with a run folder.")
@@ -38,7 +38,8 @@ def md(
             raise ConfigError("A run that goes on has the settings it was started with; only --steps can be given beside --resume.")
         settings = load_config(DynamicsConfig, resume / "config.yaml", [f"output={resume}"])
         dynamics = settings.dynamics if steps is None else settings.dynamics.model_copy(update={"steps": steps})
-        run = resume_run(resume, load_potential(settings.potential, dtype=settings.dtype, device=settings.device), dynamics)
+        potential = load_potential(settings.potential, dtype=settings.dtype, device=settings.device)
+        run = resume_run(resume, potential, dynamics, load_uncertainty(settings.potential))
     else:
         assert config is not None
         if steps is not None:

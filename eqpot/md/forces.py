@@ -17,7 +17,8 @@ _BYTES_PER_EDGE = 4096
 class PotentialForces:
     """A `ForceFunction` of fixed systems.
 
-    Systems are evaluated together as long as memory allows, and otherwise some at a time: their results do not depend on that.
+    Systems are evaluated together as long as memory allows, and otherwise some at a time: their results do not depend on that. `graph`
+    is that of the last call.
     """
 
     def __init__(self, systems: Sequence[Atoms], potential: Potential) -> None:
@@ -28,12 +29,13 @@ class PotentialForces:
         self.pbc = torch.stack([torch.tensor(atoms.pbc) for atoms in systems]).to(device)
         counts = torch.tensor([len(atoms) for atoms in systems])
         self.batch = torch.repeat_interleave(torch.arange(len(systems)), counts).to(device)
+        self.graph: AtomGraph | None = None
         self.mobile = torch.ones(len(self.numbers), 1, dtype=torch.float64, device=device)
 
     def __call__(self, positions: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         edge_index, shifts = self.neighbors.update(positions, cells, self.pbc, self.batch)
-        graph = AtomGraph(positions, self.numbers, cells, edge_index, shifts, self.batch)
-        results = [self.potential.evaluate(part) for part in split(graph, self._edges_at_a_time())]
+        self.graph = AtomGraph(positions, self.numbers, cells, edge_index, shifts, self.batch)
+        results = [self.potential.evaluate(part) for part in split(self.graph, self._edges_at_a_time())]
         energy, forces, stress = (torch.cat([result[name] for result in results]) for name in ("energy", "forces", "stress"))
         return energy, forces * self.mobile, stress
 

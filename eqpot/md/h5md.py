@@ -1,17 +1,16 @@
 """H5MD trajectories (de Buyl, Colberg, Höfling 2014; H5MD 1.1) in a file that no killed process can break.
 
 HDF5 moves and rewrites its own tables while a file grows, and a process that dies meanwhile leaves a file nobody can open. Here the
-library lays the file out once, with room for all frames in one piece an array, and never touches it again. A frame goes to its place as
-plain bytes. Then the numbers of frames that stand in the headers of the arrays are raised, all in one write, so any reader sees the
-frames that are whole and no others. Places and headers are those of the HDF5 File Format Specification, IV.A.1.a (version 1 object
-headers), IV.A.2.b (dataspace) and IV.A.2.i (layout); the library reads the file back before the first frame is written.
+library lays the file out once, in memory, with room for all frames in one piece an array. A frame goes to its place as plain bytes. Then
+the numbers of frames that stand in the headers of the arrays are raised, all in one write, so any reader sees the frames that are whole
+and no others. Places and headers are those of the HDF5 File Format Specification, IV.A.1.a (version 1 object headers), IV.A.2.b (dataspace)
+and IV.A.2.i (layout); the library reads the file back before the first frame is written.
 
 Room that is not used yet takes no space on a disk whose file system knows sparse files.
 """
 
 import os
 import struct
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -21,9 +20,10 @@ from typing import Any
 import h5py
 import numpy as np
 from ase import Atoms, units
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from eqpot.errors import ConfigError, SimulationError
-from eqpot.files import check_writable, sync_folder
+from eqpot.files import check_writable, sync_folder, write_at
 from eqpot.md.trajectory import Mark, Trajectory, reported
 from eqpot.units import FEMTOSECOND
 
@@ -42,7 +42,11 @@ UNITS = {
 GROUP = "trajectory"
 """Name of the group of particles; MDAnalysis can do without a topology if it is this."""
 
-_METADATA_BLOCK = 1 << 16
+_Kind = tuple[np.dtype[Any], tuple[int, ...]]
+_SINGLE: np.dtype[Any] = np.dtype("<f4")
+_DOUBLE: np.dtype[Any] = np.dtype("<f8")
+_INTEGER: np.dtype[Any] = np.dtype("<i8")
+
 _FORCE: float = units.mol / units.kJ
 _DATASPACE, _LAYOUT = 1, 8
 _NOWHERE = 2**64 - 1
@@ -64,12 +68,56 @@ class _Array:
         return int(np.prod(self.shape, dtype=int)) * self.dtype.itemsize
 
 
+class _Pieces:
+    """A file in memory for the library to write to, of which only what is written takes space.
+
+    On the disk itself the library crashes the process where there is no room.
+    """
+
+    def __init__(self) -> None:
+        self.size = self._place = 0
+        self.written: list[tuple[int, bytes]] = []
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        self._place = place + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self.size}[whence]
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def write(self, content: bytes | memoryview) -> int:
+        self.written.append((self._place, bytes(content)))
+        self.size = max(self.size, self._place + len(content))
+        self._place += len(content)
+        return len(content)
+
+    def read(self, length: int) -> bytes:
+        found = bytearray(length)
+        for place, content in self.written:
+            first, last = max(place, self._place), min(place + len(content), self._place + length)
+            if first < last:
+                found[first - self._place : last - self._place] = content[first - place : last - place]
+        self._place += length
+        return bytes(found)
+
+    def readinto(self, buffer: memoryview) -> int:
+        buffer[:] = self.read(len(buffer))
+        return len(buffer)
+
+    def truncate(self, size: int) -> int:
+        self.size = size
+        return size
+
+    def flush(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class _Layout:
-    """The arrays of a file by name, and its first bytes."""
+    """The arrays of a file by name, its first bytes, and all its pieces."""
 
     arrays: dict[str, _Array]
     header: bytes
+    pieces: _Pieces
 
     @cached_property
     def span(self) -> tuple[int, int]:
@@ -90,46 +138,46 @@ class _Layout:
 class H5MDTrajectory(Trajectory):
     """Positions, velocities and forces in float32, all else in float64; see the module.
 
-    The stress is there where the cell of the first structure has a volume, the edges of the box where it has a cell.
+    There is a stress where the cell of the first structure has a volume, and there are edges of the box where it has a cell.
     """
 
     def __init__(self, path: Path, atoms: Atoms, n_frames: int, mark: Mark | None) -> None:
         self.path = path
         self._room = n_frames
+        self._layout = _lay_out(atoms, n_frames)
         if mark is None:
             check_writable(path)
+            self._create()
         elif not path.is_file():
             raise ConfigError(f"The file {path} is missing; bring it back.")
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        laid_out = Path(name)
-        try:
-            self._layout = _lay_out(laid_out, atoms, n_frames)
-            if mark is None:
-                self._create(laid_out)
-            self._file = path.open("r+b", buffering=0)
-        finally:
-            laid_out.unlink(missing_ok=True)
+        self._file = path.open("r+b", buffering=0)
         self._n_frames = 0
         if mark is not None:
-            self._go_on(mark)
+            self._check(mark)
+            self._count(mark["frames"])
 
-    def _create(self, laid_out: Path) -> None:
-        """Make the new file, which holds no frame."""
-        with laid_out.open("r+b") as file:
-            file.seek(self._layout.span[0])
-            file.write(self._layout.counts(self._layout.header, 0))
-        with h5py.File(laid_out) as file:
+    def _create(self) -> None:
+        """Make the new file, which holds no frame, or none at all."""
+        try:
+            with self.path.open("xb") as file:
+                for place, content in self._layout.pieces.written:
+                    write_at(file.fileno(), content, place)
+                write_at(file.fileno(), self._layout.counts(self._layout.header, 0), self._layout.span[0])
+                file.truncate(self._layout.pieces.size)
+            self._read_back()
+        except BaseException:
+            self.path.unlink(missing_ok=True)
+            raise
+        sync_folder(self.path.parent)
+
+    def _read_back(self) -> None:
+        with h5py.File(self.path) as file:
             shapes = {name: file[name].shape for name in self._layout.arrays}
         if shapes != {name: (0, *array.shape) for name, array in self._layout.arrays.items()}:
             raise SimulationError("The installed HDF5 library does not read its arrays as expected; write .extxyz or .traj instead.")
-        umask = os.umask(0)
-        os.umask(umask)
-        laid_out.chmod(0o666 & ~umask)
-        laid_out.replace(self.path)
-        sync_folder(self.path.parent)
 
-    def _go_on(self, mark: Mark) -> None:
+    def _check(self, mark: Mark) -> None:
+        """Raise ConfigError if the file is not the one that was marked."""
         size = os.fstat(self._file.fileno()).st_size
         found = os.pread(self._file.fileno(), len(self._layout.header), 0)
         expected = self._layout.counts(self._layout.header, 0)
@@ -139,8 +187,6 @@ class H5MDTrajectory(Trajectory):
                 f"The file {self.path} is not the one that the run wrote, or has room for {mark['room']} frames where {self._room} are "
                 "wanted; bring it back, or start a new run in another folder."
             )
-        self._n_frames = mark["frames"]
-        self._count()
 
     def _append(self, frame: Atoms) -> None:
         if self._n_frames == self._room:
@@ -156,24 +202,16 @@ class H5MDTrajectory(Trajectory):
             "observables/potential_energy/value": results["energy"],
         }
         if "observables/stress/value" in self._layout.arrays:
-            values["observables/stress/value"] = frame.get_stress(voigt=False)
+            values["observables/stress/value"] = voigt_6_to_full_3x3_stress(results["stress"])
         for name, array in self._layout.arrays.items():
             row = np.ascontiguousarray(values[name], dtype=array.dtype).reshape(array.shape)
-            self._write(row.tobytes(), array.offset + self._n_frames * array.row_bytes)
-        self._n_frames += 1
-        try:
-            self._count()
-        except BaseException:
-            self._n_frames -= 1
-            raise
+            write_at(self._file.fileno(), row.tobytes(), array.offset + self._n_frames * array.row_bytes)
+        self._count(self._n_frames + 1)
 
-    def _count(self) -> None:
-        self._write(self._layout.counts(self._layout.header, self._n_frames), self._layout.span[0])
-
-    def _write(self, content: bytes, place: int) -> None:
-        done = 0
-        while done < len(content):
-            done += os.pwrite(self._file.fileno(), content[done:], place + done)
+    def _count(self, n_frames: int) -> None:
+        """Say how many frames there are; on the way to the disk the numbers of some arrays may be ahead of those of others."""
+        write_at(self._file.fileno(), self._layout.counts(self._layout.header, n_frames), self._layout.span[0])
+        self._n_frames = n_frames
 
     def mark(self) -> Mark:
         with reported(self.path):
@@ -184,18 +222,20 @@ class H5MDTrajectory(Trajectory):
         self._file.close()
 
 
-def _lay_out(path: Path, atoms: Atoms, n_frames: int) -> _Layout:
+def _lay_out(atoms: Atoms, n_frames: int) -> _Layout:
     """Let the library make a file with room for all frames, and return where things are."""
-    with h5py.File(path, "w", libver=("earliest", "v108"), meta_block_size=_METADATA_BLOCK) as file:
+    pieces = _Pieces()
+    with h5py.File(pieces, "w", libver=("earliest", "v108")) as file:
         datasets = _fill(file, atoms, n_frames)
-        found = {name: (dataset.id.get_offset(), h5py.h5o.get_info(dataset.id).addr, dataset) for name, dataset in datasets.items()}
+        for dataset in datasets.values():
+            # Arrays get their places with their first numbers, so after all headers.
+            dataset[(0,) * dataset.ndim] = 0
+        places = {name: (dataset.id.get_offset(), h5py.h5o.get_info(dataset.id).addr) for name, dataset in datasets.items()}
         kinds = {name: (dataset.dtype, dataset.shape[1:]) for name, dataset in datasets.items()}
-    with path.open("rb") as opened:
-        header = opened.read(min(offset for offset, _, _ in found.values()))
-    arrays = {}
-    for name, (offset, address, _) in found.items():
-        arrays[name] = _Array(offset, *kinds[name], *_counters(header, address))
-    return _Layout(arrays, header)
+    pieces.seek(0)
+    header = pieces.read(min(offset for offset, _ in places.values()))
+    arrays = {name: _Array(offset, *kinds[name], *_counters(header, address)) for name, (offset, address) in places.items()}
+    return _Layout(arrays, header, pieces)
 
 
 def _fill(file: h5py.File, atoms: Atoms, n_frames: int) -> dict[str, h5py.Dataset]:
@@ -209,17 +249,15 @@ def _fill(file: h5py.File, atoms: Atoms, n_frames: int) -> dict[str, h5py.Datase
     box = particles.create_group("box")
     box.attrs["dimension"] = 3
     box.attrs["boundary"] = ["periodic" if periodic else "none" for periodic in atoms.pbc]
-    single, double = np.dtype("<f4"), np.dtype("<f8")
-    vectors = (len(atoms), 3)
-    elements = {f"particles/{GROUP}/{name}": (single, vectors) for name in ("position", "velocity", "force")}
+    elements: dict[str, _Kind] = {f"particles/{GROUP}/{name}": (_SINGLE, (len(atoms), 3)) for name in ("position", "velocity", "force")}
     if atoms.cell.any():
-        elements[f"particles/{GROUP}/box/edges"] = (double, (3, 3))
-    elements["observables/potential_energy"] = (double, ())
+        elements[f"particles/{GROUP}/box/edges"] = (_DOUBLE, (3, 3))
+    elements["observables/potential_energy"] = (_DOUBLE, ())
     if atoms.cell.rank == 3:
-        elements["observables/stress"] = (double, (3, 3))
+        elements["observables/stress"] = (_DOUBLE, (3, 3))
     kinds = {f"{name}/value": kind for name, kind in elements.items()}
     first = f"particles/{GROUP}/position"
-    kinds |= {f"{first}/step": (np.dtype("<i8"), ()), f"{first}/time": (double, ())}
+    kinds |= {f"{first}/step": (_INTEGER, ()), f"{first}/time": (_DOUBLE, ())}
     arrays = {name: _room(file, name, dtype, (n_frames, *shape)) for name, (dtype, shape) in kinds.items()}
     for name in elements:
         arrays[f"{name}/value"].attrs["unit"] = UNITS[name.rsplit("/", 1)[1]]
@@ -233,10 +271,10 @@ def _fill(file: h5py.File, atoms: Atoms, n_frames: int) -> dict[str, h5py.Datase
 
 
 def _room(file: h5py.File, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> h5py.Dataset:
-    """Make an array in one piece, its place fixed now and nothing written to it."""
+    """Make an array in one piece, which gets its place with the first number that is written to it."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_layout(h5py.h5d.CONTIGUOUS)
-    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_LATE)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     properties.set_obj_track_times(False)
     group, last = file.require_group(name.rsplit("/", 1)[0]), name.rsplit("/", 1)[1]
@@ -247,7 +285,8 @@ def _room(file: h5py.File, name: str, dtype: np.dtype[Any], shape: tuple[int, ..
 def _counters(header: bytes, address: int) -> tuple[tuple[int, ...], int]:
     """Return where the object header at `address` holds the number of rows (present and largest) and the extent."""
     _, _, n_messages = struct.unpack_from("<BBH", header, address)
-    place, messages = address + 16, {}
+    place = address + 16
+    messages: dict[int, int] = {}
     for _ in range(n_messages):
         kind, size = struct.unpack_from("<HH", header, place)
         messages.setdefault(kind, place + 8)

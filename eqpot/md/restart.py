@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from eqpot.errors import ConfigError
 from eqpot.md.settings import Settings
 from eqpot.md.simulation import Simulation
 from eqpot.md.state import State
+from eqpot.md.watchdog import Memory
 from eqpot.potential import Potential
+from eqpot.uncertainty import Uncertainty
 
 _PLAIN = [field.name for field in fields(State) if field.name not in ("bath", "step")]
 
@@ -32,11 +34,14 @@ def save_restart(path: Path, simulation: Simulation, extra: Mapping[str, Any]) -
         "step": state.step,
         "settings": json.loads(simulation.settings.model_dump_json()),
         "potential": weights_hash(simulation.potential),
+        "watchdog": asdict(simulation.watchdog.memory),
     }
     write_checkpoint(path, {**header, "extra": dict(extra)}, tensors)
 
 
-def load_restart(path: Path, potential: Potential, settings: Settings | None = None) -> tuple[Simulation, dict[str, Any]]:
+def load_restart(
+    path: Path, potential: Potential, settings: Settings | None = None, uncertainty: Uncertainty | None = None
+) -> tuple[Simulation, dict[str, Any]]:
     """Return the simulation as it was, and the extra mapping; ConfigError if the potential or the settings are not those of the file.
 
     settings: by default those of the file. More steps than it has are allowed where nothing is ramped.
@@ -54,9 +59,8 @@ def load_restart(path: Path, potential: Potential, settings: Settings | None = N
     tensors = {name: values.to(potential.device) for name, values in tensors.items()}
     bath = {name.removeprefix("bath."): values for name, values in tensors.items() if name.startswith("bath.")}
     state = State(**{name: tensors[name] for name in _PLAIN}, bath=bath, step=header["step"])
-    simulation = Simulation(_systems(tensors), potential, settings or stored)
-    simulation.degrees_of_freedom = tensors["degrees_of_freedom"]
-    simulation.continue_from(state)
+    simulation = Simulation(_systems(tensors), potential, settings or stored, uncertainty)
+    simulation.continue_from(state, tensors["degrees_of_freedom"], Memory(**header["watchdog"]))
     return simulation, header["extra"]
 
 

@@ -18,8 +18,10 @@ from eqpot.files import write_atomically
 from eqpot.md.restart import load_restart, save_restart
 from eqpot.md.settings import Settings
 from eqpot.md.simulation import Simulation
+from eqpot.md.state import State
 from eqpot.md.trajectory import Mark, Output, Table, Trajectory, open_trajectory
 from eqpot.potential import Potential
+from eqpot.uncertainty import Uncertainty
 
 Report = Callable[[list[dict[str, float]]], None]
 """Called with `Simulation.thermo()` at every written frame."""
@@ -54,7 +56,7 @@ class Run:
         """Run to the end and return the summary, or None if `stop_requested` became True before, once a restart file is written.
 
         Raises SimulationError where the watchdog or a number that is not finite ends the run; the last good frame is then in
-        last_good.extxyz, the sentence in stopped.txt, and the restart file is that of the last good step.
+        last_good.extxyz, the sentence in stopped.txt, and the restart file is that of the step before.
         """
         simulation, interval = self.simulation, self.simulation.settings.interval
         saved = time.monotonic()
@@ -114,14 +116,14 @@ class Run:
         save_restart((folder or self.folder) / RESTART, self.simulation, self.extra)
 
     def _keep_last(self, error: SimulationError) -> SimulationError:
-        """Keep the last good frame, a restart file of it and the sentence, and return the error to raise."""
+        """Keep the last good frame, a restart file of the present one and the sentence, and return the error to raise."""
         self._save()
-        _write_structures(self.folder / "last_good.extxyz", self.simulation)
+        _write_structures(self.folder / "last_good.extxyz", self.simulation, self.simulation.last_good)
         write_atomically(self.folder / "stopped.txt", f"{error}\n".encode())
         return SimulationError(f"{error} The last good frame is {self.folder / 'last_good.extxyz'}.")
 
     def _finish(self) -> dict[str, Any]:
-        _write_structures(self.folder / "final.extxyz", self.simulation)
+        _write_structures(self.folder / "final.extxyz", self.simulation, self.simulation.state)
         summary = summarize(self.folder, self.simulation)
         write_atomically(self.folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
         return summary
@@ -156,12 +158,12 @@ def start_run(
     return run
 
 
-def resume_run(folder: str | Path, potential: Potential, settings: Settings | None = None) -> Run:
+def resume_run(folder: str | Path, potential: Potential, settings: Settings | None = None, uncertainty: Uncertainty | None = None) -> Run:
     """Return the run of a folder where its restart file stands; errors as in `load_restart`."""
     folder = Path(folder)
     for leftover in folder.glob(".*.*"):
         leftover.unlink()
-    simulation, extra = load_restart(folder / RESTART, potential, settings)
+    simulation, extra = load_restart(folder / RESTART, potential, settings, uncertainty)
     return Run(simulation, folder, extra)
 
 
@@ -191,6 +193,6 @@ def summarize(folder: Path, simulation: Simulation) -> dict[str, Any]:
     }
 
 
-def _write_structures(path: Path, simulation: Simulation) -> None:
+def _write_structures(path: Path, simulation: Simulation, state: State) -> None:
     with path.open("w", encoding="utf-8") as file:
-        write_xyz(file, [simulation.current_atoms(system) for system in range(len(simulation.systems))])
+        write_xyz(file, [simulation.current_atoms(system, state) for system in range(len(simulation.systems))])

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from eqpot.config_file import explain
 from eqpot.errors import ConfigError
+from eqpot.md.watchdog import WatchdogSettings
 
 METHODS = {
     "nve": ("velocity_verlet",),
@@ -55,6 +56,7 @@ class Settings(BaseModel):
         "not given.",
     )
     interval: int = Field(10, ge=1, description="Steps between written frames.")
+    watchdog: WatchdogSettings = Field(default_factory=WatchdogSettings, description="What stops a run, or is warned of.")
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -1,5 +1,6 @@
 """`Simulation`: structures, a potential and an integrator."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,8 +16,12 @@ from eqpot.md.integrators import conditions_at, is_ramped, make_integrator
 from eqpot.md.settings import Settings
 from eqpot.md.state import Conditions, State
 from eqpot.md.velocities import degrees_of_freedom, draw_velocities
+from eqpot.md.watchdog import Memory, Watchdog
 from eqpot.potential import Potential
+from eqpot.uncertainty import Uncertainty
 from eqpot.units import FEMTOSECOND, GIGAPASCAL
+
+logger = logging.getLogger(__name__)
 
 ADVICE = "Use a shorter timestep or a better starting structure."
 
@@ -29,10 +34,17 @@ class Simulation:
     conserves them. Atoms that a constraint FixAtoms holds stay where they are. The structures themselves are not changed.
 
     A system's trajectory is, to the last bit, the one it has alone.
+
+    `last_good`: the latest state that the watchdog looked at closely and passed.
     """
 
-    def __init__(self, atoms: Atoms | Sequence[Atoms], potential: Potential, settings: Settings) -> None:
-        """Compute the first forces; raises SimulationError for a structure that cannot move, NeighborError, UnknownElementError."""
+    def __init__(
+        self, atoms: Atoms | Sequence[Atoms], potential: Potential, settings: Settings, uncertainty: Uncertainty | None = None
+    ) -> None:
+        """Compute the first forces; raises SimulationError for a structure that cannot move, NeighborError, UnknownElementError.
+
+        uncertainty: of the potential, for the watchdog.
+        """
         systems = [atoms] if isinstance(atoms, Atoms) else list(atoms)
         if not systems:
             raise SimulationError("There is no structure to simulate; give at least one.")
@@ -52,8 +64,10 @@ class Simulation:
         )
         self.force_function.mobile = 1.0 - torch.tensor(np.concatenate(held), dtype=torch.float64, device=potential.device).unsqueeze(1)
         self._conditions = conditions_at(settings, 0, self.degrees_of_freedom)
-        self.state: State = self.integrator.init(self._first_state(), self._conditions)
-        _check_state(self.state)
+        self.uncertainty = uncertainty
+        self.state = self.last_good = self.integrator.init(self._first_state(), self._conditions)
+        self.watchdog = self._make_watchdog(None)
+        self._inspect(self.state)
 
     @property
     def conditions(self) -> Conditions:
@@ -63,30 +77,54 @@ class Simulation:
         return self._conditions
 
     def step(self) -> State:
-        """Advance by one time step; SimulationError, with the state as it was, if an energy or a force is no longer finite."""
+        """Advance by one time step; SimulationError, with the state as it was, where the watchdog stops it."""
         try:
             state = self.integrator.step(self.state, self.force_function, self.settings.timestep * FEMTOSECOND, self.conditions)
         except NeighborError as error:
             raise SimulationError(f"In step {self.state.step + 1}: {error} {ADVICE}") from error
-        _check_state(state)
+        self._inspect(state)
         self.state = state
         return state
 
-    def continue_from(self, state: State) -> None:
-        """Put a state of the same systems in place of the present one."""
-        self.state = state
-        self._conditions = conditions_at(self.settings, 0, self.degrees_of_freedom)
+    def continue_from(self, state: State, degrees_of_freedom: torch.Tensor, memory: Memory) -> None:
+        """Put a state of the same systems, and what the watchdog remembers, in place of the present ones."""
+        self.state = self.last_good = state
+        self.degrees_of_freedom = degrees_of_freedom
+        self._conditions = conditions_at(self.settings, 0, degrees_of_freedom)
+        self.watchdog = self._make_watchdog(memory)
 
-    def current_atoms(self, system: int = 0) -> Atoms:
-        """Return a structure with its present position, cell and velocities, and with energy, forces and, in a cell, stress as results."""
-        state, atoms = self.state, self.systems[system].copy()
+    def _make_watchdog(self, memory: Memory | None) -> Watchdog:
+        ends = [conditions_at(self.settings, step, self.degrees_of_freedom).temperature for step in (0, self.settings.steps)]
+        hottest = torch.maximum(*ends)
+        if self.settings.ensemble == "nve":
+            hottest = torch.maximum(hottest, self.state.temperature(self.degrees_of_freedom))
+        return Watchdog(self.settings.watchdog, self.state, self.degrees_of_freedom, hottest, self.settings.timestep, memory)
+
+    def _inspect(self, state: State) -> None:
+        """Let the watchdog look at a new state."""
+        warnings = self.watchdog.check(state, self.force_function.graph)
+        graph = self.force_function.graph
+        if self.uncertainty is not None and graph is not None and self.watchdog.deviations_due(state.step):
+            deviations = self.uncertainty.deviations(self.potential, graph)["forces"]
+            warnings += self.watchdog.check_deviations(state, deviations, self.uncertainty.record.rmse["forces"])
+        for sentence in warnings:
+            logger.warning(sentence)
+        if self.watchdog.due(state.step):
+            self.last_good = state
+
+    def current_atoms(self, system: int = 0, state: State | None = None) -> Atoms:
+        """Return a structure with position, cell and velocities, and with energy, forces and, in a cell, stress as results.
+
+        state: by default the present one.
+        """
+        state, atoms = state or self.state, self.systems[system].copy()
         rows = slice(self._ends[system] - len(atoms), self._ends[system])
         # A cell that does not change keeps its digits, and lattice vectors of length zero their absence.
         if self.integrator.changes_cell:
             atoms.set_cell(state.cells[system].cpu().numpy())
         atoms.positions = state.positions[rows].cpu().numpy()
         atoms.set_velocities(state.velocities[rows].cpu().numpy())
-        atoms.info = {"step": state.step, "time_fs": self.time}
+        atoms.info = {"step": state.step, "time_fs": state.step * self.settings.timestep}
         results = {"energy": float(state.potential_energy[system]), "forces": state.forces[rows].cpu().numpy()}
         if atoms.cell.rank == 3:
             results["stress"] = full_3x3_to_voigt_6_stress(state.stress[system].cpu().numpy())
@@ -193,11 +231,3 @@ def _check_structure(atoms: Atoms, label: str, changes_cell: bool) -> None:
         raise SimulationError(f"The structure{label} is not periodic in three directions, so there is no pressure to hold; use nve or nvt.")
     if changes_cell and atoms.constraints:
         raise SimulationError(f"The structure{label} holds atoms fixed, which a changing cell would move; use nve or nvt.")
-
-
-def _check_state(state: State) -> None:
-    finite = torch.isfinite(state.total_energy) & torch.isfinite(state.sum_atoms(state.forces)).all(dim=1)
-    if not finite.all():
-        system = int(torch.nonzero(~finite)[0])
-        where = f" of system {system}" if state.n_systems > 1 else ""
-        raise SimulationError(f"The energy or a force{where} is not finite after step {state.step}. {ADVICE}")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ase import Atoms
 from ase.io.extxyz import write_xyz
@@ -53,7 +53,7 @@ class Output(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
-    def __enter__(self) -> "Output":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,7 +64,7 @@ class Trajectory(Output):
     """Frames of one system."""
 
     def append(self, atoms: Atoms, step: int, time_fs: float) -> None:
-        """Append a frame: positions, momenta and cell of `atoms` and, of its calculator's results, energy, forces and stress if any.
+        """Append a frame: positions, momenta and cell of `atoms`, and its calculator's energy, forces and, in a cell, stress.
 
         `atoms` is not changed. Raises SimulationError where the frame cannot be written; the file then holds the frames before it, and
         can be appended to again.
