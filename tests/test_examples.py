@@ -67,4 +67,4 @@ def test_snippet(tmp_path, language, code):
     if language == "python":
         run([sys.executable, "-c", code], tmp_path)
     else:
-        run(["bash", "-euc", code.replace("eqpot md md/", "eqpot md dynamics.steps=20 md/")], tmp_path)
+        run(["bash", "-euc", code.replace("dynamics.temperature=350", "dynamics.temperature=350 dynamics.steps=20")], tmp_path)

@@ -2,16 +2,18 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from ase import Atoms
 
 from eqpot.graph import AtomGraph
 from eqpot.neighbors import VerletList
+from eqpot.network.reference_config import ReferenceConfig
 from eqpot.potential import Potential
 
-_BYTES_PER_EDGE = 4096
-"""Of the eager path, about: what a reverse pass keeps of an edge at 24 orientations and 64 channels is recomputed or of this order."""
+_KEPT = 8
+"""Numbers that the eager path keeps of an edge for the reverse pass, for every orientation and channel: 7.1 for the default network."""
 
 
 class PotentialForces:
@@ -43,11 +45,26 @@ class PotentialForces:
         """Return how many edges fit into half of the memory; None, all, where the fused kernel keeps next to nothing of an edge."""
         if self.potential.fused_kernel() is not None:
             return None
-        if self.potential.device.type == "cuda":
-            free = torch.cuda.mem_get_info(self.potential.device)[0]
-        else:
-            free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-        return max(1, free // 2 // _BYTES_PER_EDGE)
+        free = free_memory(self.potential.device)
+        return None if free is None else max(1, free // 2 // bytes_per_edge(self.potential))
+
+
+def bytes_per_edge(potential: Potential) -> int:
+    """Return about what the eager path keeps of an edge."""
+    config: Any = potential.network.config
+    is_reference = isinstance(config, ReferenceConfig)
+    points, channels = (config.num_ori, config.kernel_basis_size) if is_reference else (config.n_orientations, config.n_channels)
+    return _KEPT * max(points, 1) * channels * potential.dtype.itemsize
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes that are free on a device; None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def split(graph: AtomGraph, n_edges: int | None) -> list[AtomGraph]:

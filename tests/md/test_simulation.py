@@ -14,7 +14,7 @@ from eqpot import EqpotCalculator, load_potential
 from eqpot.errors import ConfigError, NeighborError, SimulationError, UnknownElementError
 from eqpot.graph import collate
 from eqpot.md import Settings, Simulation
-from eqpot.md.forces import PotentialForces, split
+from eqpot.md.forces import PotentialForces, bytes_per_edge, split
 from eqpot.md.integrators import conditions_at
 from eqpot.md.velocities import conserved_degrees_of_freedom, draw_velocities
 from eqpot.neighbors import build_graph
@@ -80,6 +80,21 @@ def test_evaluating_some_systems_at_a_time_changes_nothing(silicon):
         assert len(parts) == {1: 5, 700: 3, 10**9: 1}[n_edges]
         for name in ("energy", "forces", "stress"):
             assert torch.equal(torch.cat([silicon.evaluate(part)[name] for part in parts]), whole[name])
+
+
+def test_little_memory_is_a_smaller_batch(silicon, monkeypatch):
+    eager = load_potential(ROOT / "potentials" / "silicon" / "potential.safetensors")
+    eager.kernel_choice = None
+    systems = [bulk("Si", cubic=True)] * 4
+    whole, sizes = Simulation(systems, eager, Settings(seed=0, steps=3)), []
+    original = eager.evaluate
+    monkeypatch.setattr(eager, "evaluate", lambda graph: sizes.append(graph.n_structures) or original(graph))
+    # 224 edges a system.
+    monkeypatch.setattr("eqpot.md.forces.free_memory", lambda device: 2 * 500 * bytes_per_edge(eager))
+    parts = Simulation(systems, eager, Settings(seed=0, steps=3))
+    assert sizes == [2, 2]
+    assert torch.equal(parts.state.forces, whole.state.forces)
+    assert bytes_per_edge(eager) == pytest.approx(43_000, rel=0.2)
 
 
 def test_trajectory_equals_that_of_ase(model_path):
