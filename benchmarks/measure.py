@@ -103,12 +103,12 @@ def main() -> None:
     rows.append(("forces against central differences, float64", f"{force_deviation(double, atoms):.1e} relative"))
     if atoms.pbc.all():
         rows.append(("stress against central differences, float64", f"{stress_deviation(double, atoms):.1e} relative"))
-    settings = Settings("nve", timestep=0.5, temperature=300.0, interval=20)
+    settings = Settings(timestep=0.5, temperature=300.0, interval=20)
     simulation = Simulation(ase.io.read(arguments.folder / "structure.extxyz"), double, settings)
     # A rotation about the centre of mass, so that there is angular momentum to conserve.
     velocities = simulation.current_atoms().get_velocities()
     if not atoms.pbc.any():
-        centre = simulation.atoms.get_center_of_mass()
+        centre = simulation.current_atoms().get_center_of_mass()
         spinning = simulation.current_atoms()
         spinning.set_velocities(velocities + np.cross([0.002, 0.003, 0.001], spinning.positions - centre))
         simulation = Simulation(spinning, double, settings)

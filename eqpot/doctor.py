@@ -23,7 +23,7 @@ from eqpot.potential import Potential
 FORCE_TOLERANCE, ROTATION_TOLERANCE = 1e-6, 1e-6
 """Relative to the largest force, in float64: a derivative by differences is good to about 1e-9, an exact rotation to 1e-12."""
 
-_OPTIONAL = ("vesin", "torch-cluster", "dftd3", "tensorboard", "matcalc", "atomate2")
+_OPTIONAL = ("vesin", "torch-cluster", "dftd3", "tensorboard", "h5py", "matcalc", "atomate2")
 
 
 def examine_model(path: str | Path) -> tuple[dict[str, Any], list[Finding]]:

@@ -25,35 +25,46 @@ def check_device(device: str) -> None:
         ) from error
 
 
-def forces_and_stress(
-    gradient: torch.Tensor,
-    vectors: torch.Tensor,
-    positions: torch.Tensor,
-    cells: torch.Tensor,
-    edge_index: torch.Tensor,
-    batch: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return forces [n_atoms, 3] in eV/Å and stress [n_structures, 3, 3] in eV/Å^3 from the gradient [n_edges, 3] in eV/Å.
+def forces_from(gradient: torch.Tensor, positions: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
+    """Return forces [n_atoms, 3] in eV/Å: with g = dE/dr for every edge vector r = x_j - x_i, F_i = sum_{j -> i} g - sum_{i -> k} g.
 
-    With g = dE/dr for every edge vector r = x_j - x_i, the force is F_i = sum_{j -> i} g - sum_{i -> k} g and the strain derivative
-    is sum r g^T. Other arguments as in `Potential.forward`.
+    gradient [n_edges, 3] in eV/Å; other arguments as in `Potential.forward`.
     """
-    forces = torch.zeros_like(positions).index_add(0, edge_index[1], gradient).index_add(0, edge_index[0], -gradient)
+    return torch.zeros_like(positions).index_add(0, edge_index[1], gradient).index_add(0, edge_index[0], -gradient)
+
+
+def strain_derivatives(
+    gradient: torch.Tensor, vectors: torch.Tensor, cells: torch.Tensor, edge_index: torch.Tensor, batch: torch.Tensor
+) -> torch.Tensor:
+    """Return sum r g^T [n_structures, 3, 3] in eV over the edges of each structure, in whatever order they come."""
     if cells.shape[0] == 1:
         # The same without a matrix for every edge.
-        virial = torch.matmul(vectors.t(), gradient).unsqueeze(0)
-    else:
-        edge_batch = batch.index_select(0, edge_index[1])
-        virial = torch.zeros_like(cells).index_add(0, edge_batch, vectors.unsqueeze(2) * gradient.unsqueeze(1))
-    virial = (virial + virial.transpose(1, 2)) / 2
+        return torch.matmul(vectors.t(), gradient).unsqueeze(0)
+    edge_batch = batch.index_select(0, edge_index[1])
+    return torch.zeros_like(cells).index_add(0, edge_batch, vectors.unsqueeze(2) * gradient.unsqueeze(1))
+
+
+def ordered_strain_derivatives(gradient: torch.Tensor, vectors: torch.Tensor, graph: AtomGraph) -> torch.Tensor:
+    """Return what `strain_derivatives` does where edges are sorted by target; to the last bit that of each structure alone."""
+    if graph.n_structures == 1:
+        return torch.matmul(vectors.t(), gradient).unsqueeze(0)
+    counts = torch.bincount(graph.batch.index_select(0, graph.edge_index[1]), minlength=graph.n_structures).tolist()
+    # Copies start at the same places in memory as a structure's own tensors, so that products of matrices round alike.
+    pairs = zip(vectors.split(counts), gradient.split(counts), strict=True)
+    return torch.stack([torch.matmul(own.clone().t(), share.clone()) for own, share in pairs])
+
+
+def stress_from(strain_derivative: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+    """Return stress [n_structures, 3, 3] in eV/Å^3: the symmetric part over the volume, zero where there is none."""
+    virial = (strain_derivative + strain_derivative.transpose(1, 2)) / 2
     volume = torch.linalg.det(cells).abs().view(-1, 1, 1)
-    return forces, torch.where(volume > 0, virial / torch.where(volume > 0, volume, torch.ones_like(volume)), torch.zeros_like(virial))
+    return torch.where(volume > 0, virial / torch.where(volume > 0, volume, torch.ones_like(volume)), torch.zeros_like(virial))
 
 
 def atomic_stresses(
     gradient: torch.Tensor, vectors: torch.Tensor, cells: torch.Tensor, edge_index: torch.Tensor, batch: torch.Tensor
 ) -> torch.Tensor:
-    """Return stresses [n_atoms, 3, 3] in eV/Å^3 that sum to the stress of `forces_and_stress`; arguments and zeros as there.
+    """Return stresses [n_atoms, 3, 3] in eV/Å^3 that sum to that of `stress_from`; arguments as above, and zeros alike.
 
     An edge's share r g^T of the strain derivative belongs half to each of its two atoms, as in ASE's pair potentials.
     """
@@ -158,9 +169,8 @@ class Potential(nn.Module):
             energy = torch.zeros_like(graph.cells[:, 0, 0]).index_add(0, graph.batch, energies)
             result = {"energy": energy, "energies": energies.detach()}
             if gradient is not None:
-                result["forces"], result["stress"] = forces_and_stress(
-                    gradient, vectors, graph.positions, graph.cells, graph.edge_index, graph.batch
-                )
+                result["forces"] = forces_from(gradient, graph.positions, graph.edge_index)
+                result["stress"] = stress_from(ordered_strain_derivatives(gradient, vectors, graph), graph.cells)
                 if stresses:
                     result["stresses"] = atomic_stresses(gradient, vectors, graph.cells, graph.edge_index, graph.batch)
         return result
@@ -209,7 +219,8 @@ class Potential(nn.Module):
         """
         vectors = edge_vectors(positions, cells, edge_index, shifts, batch)
         energies, gradient = self.energies_and_gradient(vectors, numbers, edge_index, create_graph)
-        forces, stress = forces_and_stress(gradient, vectors, positions, cells, edge_index, batch)
+        forces = forces_from(gradient, positions, edge_index)
+        stress = stress_from(strain_derivatives(gradient, vectors, cells, edge_index, batch), cells)
         energy = torch.zeros_like(cells[:, 0, 0]).index_add(0, batch, energies)
         if not create_graph:
             energy, energies, forces, stress = energy.detach(), energies.detach(), forces.detach(), stress.detach()

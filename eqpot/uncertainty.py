@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from eqpot.errors import ConfigError
 from eqpot.graph import AtomGraph, edge_vectors
 from eqpot.network.base import Network
-from eqpot.potential import Potential, forces_and_stress
+from eqpot.potential import Potential, forces_from, ordered_strain_derivatives, stress_from
 
 Quantity = Literal["energy", "forces", "stress"]
 
@@ -118,7 +118,7 @@ def last_layer_parts(
         energies = potential.scale * energies.detach().to(torch.float64)
         part = {"energy": torch.zeros_like(graph.cells[:, 0, 0]).index_add(0, graph.batch, energies), "energies": energies}
         if forces:
-            part["forces"], part["stress"] = forces_and_stress(
-                potential.scale * gradient.to(torch.float64), vectors, graph.positions, graph.cells, graph.edge_index, graph.batch
-            )
+            gradient = potential.scale * gradient.to(torch.float64)
+            part["forces"] = forces_from(gradient, graph.positions, graph.edge_index)
+            part["stress"] = stress_from(ordered_strain_derivatives(gradient, vectors, graph), graph.cells)
         yield part

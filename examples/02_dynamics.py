@@ -1,6 +1,6 @@
 """Ethanol with the shipped potential: 2 ps of NVT at 300 K, then 2 ps of NVE, and a figure of both.
 
-The same from the command line: eqpot md --potential potentials/ethanol/potential.safetensors --structure ... --steps 2000 --output nvt
+The same from the command line: eqpot md md/protocols/ethanol_nvt.yaml
 """
 
 import argparse
@@ -10,7 +10,7 @@ import ase.io
 import torch
 
 from eqpot import load_potential
-from eqpot.md import Settings, Simulation
+from eqpot.md import Settings, Simulation, start_run
 from eqpot.report.dynamics import plot_dynamics
 
 ETHANOL = Path(__file__).parents[1] / "potentials" / "ethanol"
@@ -27,10 +27,10 @@ def main() -> None:
     atoms = ase.io.read(ETHANOL / "structure.extxyz")
     runs = {}
     for ensemble in ("nvt", "nve"):
-        settings = Settings(ensemble, timestep=0.5, temperature=300.0)
+        settings = Settings(ensemble=ensemble, timestep=0.5, temperature=300.0, steps=arguments.steps)
         simulation = Simulation(atoms, potential, settings)
         runs[ensemble.upper()] = arguments.output / ensemble
-        summary = simulation.run(arguments.steps, arguments.output / ensemble)
+        summary = start_run(simulation, arguments.output / ensemble).run()
         print(
             f"{ensemble.upper()}: {summary['time_ps']:g} ps, mean temperature {summary['mean_temperature_k']:.0f} K, "
             f"drift of the conserved energy {summary['energy_drift_mev_per_atom_per_ps']:.3f} meV/atom/ps"

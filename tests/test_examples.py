@@ -45,9 +45,11 @@ def test_example(tmp_path, path):
         assert (tmp_path / "run" / "dynamics.png").stat().st_size > 20_000
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "md" / "protocols").glob("*.sh")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "md" / "protocols").glob("*.yaml")), ids=lambda path: path.stem)
 def test_protocol(tmp_path, path):
-    assert "drifts by" in run(["bash", str(path), "20"], tmp_path).replace("\n", " ")
+    short = [f"output={tmp_path / 'run'}", "dynamics.steps=20"]
+    printed = run([sys.executable, "-m", "eqpot", "md", str(path), *short], ROOT)
+    assert "drifts by" in printed.replace("\n", " ")
 
 
 def test_the_readme_has_the_four_uses():
@@ -60,9 +62,9 @@ PAGES = ("README.md", "docs/ase.md", "docs/neighbors.md", "docs/observables.md",
 @pytest.mark.parametrize(("language", "code"), [snippet for page in PAGES for snippet in snippets(page)])
 def test_snippet(tmp_path, language, code):
     """Snippets are run in a folder that sees the repository's folders, with the training cut short."""
-    for name in ("potentials", "examples", "benchmarks"):
+    for name in ("potentials", "examples", "benchmarks", "md"):
         (tmp_path / name).symlink_to(ROOT / name)
     if language == "python":
         run([sys.executable, "-c", code], tmp_path)
     else:
-        run(["bash", "-euc", code.replace("--steps 2000", "--steps 20")], tmp_path)
+        run(["bash", "-euc", code.replace("dynamics.temperature=350", "dynamics.temperature=350 dynamics.steps=20")], tmp_path)

@@ -10,51 +10,64 @@ from eqpot.cli.console import command, console
 
 @command
 def md(
-    potential: Annotated[Path, typer.Option(help="Model file.")],
-    structure: Annotated[Path, typer.Option(help="Starting structure, anything ASE reads; its velocities are used if it has any.")],
-    steps: Annotated[int, typer.Option(help="Time steps.")],
-    output: Annotated[Path, typer.Option(help="Folder for the results; it must not exist yet.")],
-    ensemble: Annotated[str, typer.Option(help="nve or nvt (Langevin).")] = "nve",
-    temperature: Annotated[float, typer.Option(help="K; of the thermostat, and of drawn velocities.")] = 300.0,
-    timestep: Annotated[float, typer.Option(help="fs.")] = 0.5,
-    friction: Annotated[float, typer.Option(help="1/ps, of the Langevin thermostat.")] = 10.0,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of velocities and thermostat; drawn, and recorded in the summary, if not given.")
-    ] = None,
-    interval: Annotated[int, typer.Option(help="Steps between written frames.")] = 10,
-    dtype: Annotated[str | None, typer.Option(help="float32 or float64; by default that of the model file.")] = None,
+    config: Annotated[Path | None, typer.Argument(help="YAML file; the keys are those of eqpot.md.DynamicsConfig.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as dynamics.temperature=500.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Run folder to go on with, from its restart file.")] = None,
+    steps: Annotated[int | None, typer.Option(help="With --resume: go on to this step, beyond the one that was asked for.")] = None,
 ) -> None:
-    """Run NVE or NVT dynamics; the output folder receives thermo.csv, trajectory.extxyz, final.extxyz and summary.json."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    """Run NVE, NVT or NPT dynamics of one structure or many: eqpot md config.yaml, or eqpot md --resume FOLDER.
 
+    The run folder receives config.yaml, thermo.csv, trajectories, a restart file, final.extxyz and summary.json.
+    """
+    import json
+    import signal
+    import sys
+    from types import FrameType
+
+    from eqpot.cli.md_view import DynamicsView
+    from eqpot.config_file import load_config
     from eqpot.data.read import read_structure
-    from eqpot.md import Settings, Simulation
-    from eqpot.model_file import load_potential
+    from eqpot.errors import ConfigError
+    from eqpot.md import DynamicsConfig, Simulation, resume_run, start_run
+    from eqpot.model_file import load_potential, load_uncertainty
 
-    given = {} if seed is None else {"seed": seed}
-    settings = Settings(ensemble, timestep, temperature, friction, interval=interval, **given)  # type: ignore[arg-type]
-    simulation = Simulation(read_structure(structure), load_potential(potential, dtype=dtype), settings)
-    columns = (
-        TextColumn("step {task.completed}"),
-        BarColumn(),
-        TextColumn("{task.fields[state]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("dynamics", total=steps, state="")
+    if (config is None) == (resume is None):
+        raise ConfigError("Give a configuration file, or --resume with a run folder.")
+    if resume is not None:
+        if overrides:
+            raise ConfigError("A run that goes on has the settings it was started with; only --steps can be given beside --resume.")
+        settings = load_config(DynamicsConfig, resume / "config.yaml", [f"output={resume}"])
+        dynamics = settings.dynamics if steps is None else settings.dynamics.model_copy(update={"steps": steps})
+        potential = load_potential(settings.potential, dtype=settings.dtype, device=settings.device)
+        run = resume_run(resume, potential, dynamics, load_uncertainty(settings.potential))
+    else:
+        assert config is not None
+        if steps is not None:
+            raise ConfigError("--steps goes with --resume; a new run takes dynamics.steps.")
+        settings = load_config(DynamicsConfig, config, overrides or [])
+        if settings.output.exists():
+            raise ConfigError(f"The output folder {settings.output} exists; choose another, remove it, or continue it with --resume.")
+        potential = load_potential(settings.potential, dtype=settings.dtype, device=settings.device)
+        structures = [read_structure(path) for path in settings.structures for _ in range(settings.replicas)]
+        record = json.loads(settings.model_dump_json())
+        run = start_run(
+            Simulation(structures, potential, settings.dynamics), settings.output, settings.trajectory, settings.restart_minutes, record
+        )
+    received: list[int] = []
 
-        def show(thermo: dict[str, float]) -> None:
-            state = f"{thermo['temperature_k']:6.1f} K  {thermo['conserved_energy_ev']:.6f} eV"
-            progress.update(task, completed=int(thermo["step"]), state=state)
+    def stop(number: int, _: FrameType | None) -> None:
+        # The next signal does what it always does: a run that hangs can still be ended.
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        received.append(number)
+        run.stop_requested = True
 
-        summary = simulation.run(steps, output, show)
-    console.print(
-        f"{summary['time_ps']:g} ps {ensemble.upper()} of {summary['atoms']} atoms: mean temperature "
-        f"{summary['mean_temperature_k']:.1f} K, conserved energy drifts by {summary['energy_drift_mev_per_atom_per_ps']:.2g} "
-        f"meV/atom/ps and fluctuates by {summary['energy_fluctuation_mev_per_atom']:.2g} meV/atom"
-    )
-    if summary["skin_angstrom"]:
-        builds, skin = summary["neighbor_list_builds"], summary["skin_angstrom"]
-        console.print(f"The neighbour list was searched {builds} times, at last with a skin of {skin:.2f} Å")
-    console.print(f"Results are in {output}")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    with DynamicsView(run.simulation, console) as view:
+        summary = run.run(view.show)
+    if summary is None:
+        step = run.simulation.state.step
+        console.print(f"Stopped at step {step}, and a restart file is written; eqpot md --resume {run.folder} goes on from there.")
+        sys.exit(128 + (received[0] if received else signal.SIGTERM))
+    view.conclude(summary)
+    console.print(f"Results are in {run.folder}")

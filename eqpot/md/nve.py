@@ -10,26 +10,21 @@
 | dt | `timestep`, Å sqrt(amu / eV) |
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
-from eqpot.md.state import State
-
-ForceFunction = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-"""positions [n_atoms, 3] -> (potential energy [], forces [n_atoms, 3])."""
+from eqpot.md.state import Conditions, ForceFunction, State
 
 
-def init(positions: torch.Tensor, velocities: torch.Tensor, masses: torch.Tensor, force_function: ForceFunction) -> State:
-    """Return the state at step 0; the same for all ensembles at constant volume."""
-    energy, forces = force_function(positions)
-    return State(positions, velocities, forces, masses, energy, heat=torch.zeros((), dtype=torch.float64), step=0)
+def init(state: State, conditions: Conditions) -> State:  # noqa: ARG001 (all ensembles are called alike)
+    """Return the state at step 0."""
+    return state
 
 
 def kick(state: State, timestep: float) -> State:
-    """Advance the velocities by `timestep` under the present forces."""
-    return replace(state, velocities=state.velocities + timestep * state.forces / state.masses)
+    """Advance the velocities by `timestep` under the present forces; held atoms stay at rest."""
+    return replace(state, velocities=state.velocities + timestep * state.mobile / state.masses * state.forces)
 
 
 def drift(state: State, timestep: float) -> State:
@@ -38,13 +33,22 @@ def drift(state: State, timestep: float) -> State:
 
 
 def update_forces(state: State, force_function: ForceFunction) -> State:
-    """Evaluate energy and forces at the present positions."""
-    energy, forces = force_function(state.positions)
-    return replace(state, potential_energy=energy, forces=forces)
+    """Evaluate energy, forces and stress at the present positions."""
+    energy, forces, stress = force_function(state.positions, state.cells)
+    return replace(state, potential_energy=energy, forces=forces, stress=stress)
 
 
-def step(state: State, force_function: ForceFunction, timestep: float) -> State:
-    """Return the state one time step later."""
+def verlet(state: State, force_function: ForceFunction, timestep: float) -> State:
+    """Return the state one step of velocity Verlet later, its step not yet counted."""
     state = drift(kick(state, timestep / 2), timestep)
-    state = kick(update_forces(state, force_function), timestep / 2)
-    return replace(state, step=state.step + 1)
+    return kick(update_forces(state, force_function), timestep / 2)
+
+
+def step(state: State, force_function: ForceFunction, timestep: float, conditions: Conditions) -> State:  # noqa: ARG001 (as in init)
+    """Return the state one time step later."""
+    return replace(verlet(state, force_function, timestep), step=state.step + 1)
+
+
+def scaled_velocities(state: State, factors: torch.Tensor) -> State:
+    """Multiply the velocities of each system by its factor [n_systems]."""
+    return replace(state, velocities=state.velocities * state.of_atoms(factors).unsqueeze(1))

@@ -1,200 +1,233 @@
-"""`Simulation`: a structure, a potential and an integrator, with what they write."""
+"""`Simulation`: structures, a potential and an integrator."""
 
-import csv
-import json
-import secrets
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+import logging
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.io.extxyz import write_xyz
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+from ase.stress import full_3x3_to_voigt_6_stress
 
-from eqpot.errors import ConfigError, NeighborError, SimulationError
-from eqpot.md import nve, nvt
-from eqpot.md.state import State
+from eqpot.errors import NeighborError, SimulationError
+from eqpot.md.forces import PotentialForces
+from eqpot.md.integrators import conditions_at, is_ramped, make_integrator
+from eqpot.md.settings import Settings
+from eqpot.md.state import Conditions, State
 from eqpot.md.velocities import degrees_of_freedom, draw_velocities
-from eqpot.neighbors import VerletList
+from eqpot.md.watchdog import Memory, Watchdog
 from eqpot.potential import Potential
-from eqpot.units import FEMTOSECOND
+from eqpot.uncertainty import Uncertainty
+from eqpot.units import FEMTOSECOND, GIGAPASCAL
 
-LONGEST_TIMESTEP = 10.0
-"""fs. Beyond it no atomic vibration is integrated stably; a longer step is a mistake of units."""
+logger = logging.getLogger(__name__)
 
-
-_ADVICE = "Use a shorter timestep or a better starting structure."
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a simulation is told: timestep in fs, temperature in K, friction in 1/ps; `interval` steps between written frames.
-
-    Without a seed one is drawn, so that a run which continues another does not repeat its noise; the summary records it.
-    Raises ConfigError for values that cannot be meant.
-    """
-
-    ensemble: Literal["nve", "nvt"] = "nve"
-    timestep: float = 0.5
-    temperature: float = 300.0
-    friction: float = 10.0
-    seed: int = field(default_factory=lambda: secrets.randbelow(2**32))
-    interval: int = 10
-
-    def __post_init__(self) -> None:
-        if self.ensemble not in ("nve", "nvt"):
-            raise ConfigError(f"The ensemble is {self.ensemble!r}; use nve or nvt.")
-        if not 0 < self.timestep <= LONGEST_TIMESTEP:
-            raise ConfigError(f"The timestep is {self.timestep} fs; it must be above 0 and at most {LONGEST_TIMESTEP:g} fs.")
-        if not 0 <= self.temperature < np.inf:
-            raise ConfigError(f"The temperature is {self.temperature} K; it must not be negative.")
-        if not 0 <= self.friction < np.inf:
-            raise ConfigError(f"The friction is {self.friction} 1/ps; it must not be negative.")
-        if not 0 <= self.seed < 2**63 or self.interval < 1:
-            raise ConfigError(
-                f"The seed is {self.seed} and the interval {self.interval}; the seed must lie in 0 ... 2^63 - 1, the interval be 1 or more."
-            )
+ADVICE = "Use a shorter timestep or a better starting structure."
 
 
 class Simulation:
-    """Molecular dynamics of one structure.
+    """Molecular dynamics of one structure, or of many side by side, in one call of the potential a step.
 
-    The structure's velocities are kept. Without any they are drawn from the Maxwell-Boltzmann distribution and scaled to the
-    temperature exactly; for NVE without total momentum and, in an open system, without angular momentum, which would be
-    conserved, while a thermostat acts on them. `atoms` itself is not changed.
+    A structure's velocities are kept. Without any they are drawn from the Maxwell-Boltzmann distribution and scaled to the
+    temperature exactly; without total momentum and, in an open system, without angular momentum, wherever the integrator
+    conserves them. Atoms that a constraint FixAtoms holds stay where they are. The structures themselves are not changed.
+
+    A system's trajectory is, to the last bit, the one it has alone.
+
+    `last_good`: the latest state that the watchdog looked at closely and passed.
     """
 
-    def __init__(self, atoms: Atoms, potential: Potential, settings: Settings) -> None:
-        """Compute the first forces; raises SimulationError for a structure that cannot move, NeighborError, UnknownElementError."""
-        _check_structure(atoms)
-        self.atoms = atoms.copy()
+    def __init__(
+        self, atoms: Atoms | Sequence[Atoms], potential: Potential, settings: Settings, uncertainty: Uncertainty | None = None
+    ) -> None:
+        """Compute the first forces; raises SimulationError for a structure that cannot move, NeighborError, UnknownElementError.
+
+        uncertainty: of the potential, for the watchdog.
+        """
+        systems = [atoms] if isinstance(atoms, Atoms) else list(atoms)
+        if not systems:
+            raise SimulationError("There is no structure to simulate; give at least one.")
         self.potential = potential
         self.settings = settings
-        self.neighbors = VerletList(potential.cutoff)
-        if not self.atoms.has("momenta"):
-            self.atoms.set_velocities(draw_velocities(self.atoms, settings.temperature, settings.seed, at_rest=settings.ensemble == "nve"))
-        # The thermostat acts on all degrees of freedom, the motion of the whole included.
-        self.degrees_of_freedom = 3 * len(atoms) if settings.ensemble == "nvt" else degrees_of_freedom(self.atoms)
-        self.state: State = nve.init(
-            torch.tensor(self.atoms.positions),
-            torch.tensor(self.atoms.get_velocities()),
-            torch.tensor(self.atoms.get_masses()).unsqueeze(1),
-            self.force_function,
+        self.integrator = make_integrator(settings)
+        labels = [""] if len(systems) == 1 else [f" of system {k}" for k in range(len(systems))]
+        for system, label in zip(systems, labels, strict=True):
+            _check_structure(system, label, self.integrator.changes_cell)
+        self.systems = [_bare(system) for system in systems]
+        self._ends = np.cumsum([len(system) for system in self.systems]).tolist()
+        self.force_function = PotentialForces(self.systems, potential)
+        held = [_held(system) for system in self.systems]
+        self._draw_velocities(held)
+        self.degrees_of_freedom = torch.tensor(
+            [self._degrees_of_freedom(system, fixed) for system, fixed in zip(self.systems, held, strict=True)], device=potential.device
         )
-        _check_state(self.state)
+        self.force_function.mobile = 1.0 - torch.tensor(np.concatenate(held), dtype=torch.float64, device=potential.device).unsqueeze(1)
+        self._conditions = conditions_at(settings, 0, self.degrees_of_freedom)
+        self.uncertainty = uncertainty
+        self.state = self.last_good = self.integrator.init(self._first_state(), self._conditions)
+        self.watchdog = self._make_watchdog(None)
+        self._inspect(self.state)
 
-    def force_function(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the potential energy [] in eV and the forces [n_atoms, 3] in eV/Å at `positions`."""
-        self.atoms.positions = positions.numpy()
-        result = self.potential.evaluate(self.neighbors.graph(self.atoms, self.potential.device))
-        return result["energy"][0].cpu(), result["forces"].cpu()
+    @property
+    def conditions(self) -> Conditions:
+        """Temperatures and pressures that the next step holds."""
+        if is_ramped(self.settings):
+            return conditions_at(self.settings, self.state.step, self.degrees_of_freedom)
+        return self._conditions
 
     def step(self) -> State:
-        """Advance by one time step; SimulationError if the energy or a force is no longer finite."""
-        settings, timestep = self.settings, self.settings.timestep * FEMTOSECOND
+        """Advance by one time step; SimulationError, with the state as it was, where the watchdog stops it."""
         try:
-            if settings.ensemble == "nve":
-                state = nve.step(self.state, self.force_function, timestep)
-            else:
-                friction = settings.friction / (1000 * FEMTOSECOND)
-                state = nvt.step(self.state, self.force_function, timestep, settings.temperature, friction, settings.seed)
+            state = self.integrator.step(self.state, self.force_function, self.settings.timestep * FEMTOSECOND, self.conditions)
         except NeighborError as error:
-            raise SimulationError(f"In step {self.state.step + 1}: {error} {_ADVICE}") from error
-        _check_state(state)
+            raise SimulationError(f"In step {self.state.step + 1}: {error} {ADVICE}") from error
+        self._inspect(state)
         self.state = state
         return state
 
-    def current_atoms(self) -> Atoms:
-        """Return the structure with its present positions, velocities, energy and forces."""
-        atoms = self.atoms.copy()
-        atoms.positions = self.state.positions.numpy()
-        atoms.set_velocities(self.state.velocities.numpy())
-        atoms.info = {
-            "energy": float(self.state.potential_energy),
-            "step": self.state.step,
-            "time_fs": self.state.step * self.settings.timestep,
-        }
-        atoms.arrays["forces"] = self.state.forces.numpy()
+    def continue_from(self, state: State, degrees_of_freedom: torch.Tensor, memory: Memory) -> None:
+        """Put a state of the same systems, and what the watchdog remembers, in place of the present ones."""
+        self.state = self.last_good = state
+        self.degrees_of_freedom = degrees_of_freedom
+        self._conditions = conditions_at(self.settings, 0, degrees_of_freedom)
+        self.watchdog = self._make_watchdog(memory)
+
+    def _make_watchdog(self, memory: Memory | None) -> Watchdog:
+        ends = [conditions_at(self.settings, step, self.degrees_of_freedom).temperature for step in (0, self.settings.steps)]
+        hottest = torch.maximum(*ends)
+        if self.settings.ensemble == "nve":
+            hottest = torch.maximum(hottest, self.state.temperature(self.degrees_of_freedom))
+        return Watchdog(self.settings.watchdog, self.state, self.degrees_of_freedom, hottest, self.settings.timestep, memory)
+
+    def _inspect(self, state: State) -> None:
+        """Let the watchdog look at a new state."""
+        warnings = self.watchdog.check(state, self.force_function.graph)
+        graph = self.force_function.graph
+        if self.uncertainty is not None and graph is not None and self.watchdog.deviations_due(state.step):
+            deviations = self.uncertainty.deviations(self.potential, graph)["forces"]
+            warnings += self.watchdog.check_deviations(state, deviations, self.uncertainty.record.rmse["forces"])
+        for sentence in warnings:
+            logger.warning(sentence)
+        if self.watchdog.due(state.step):
+            self.last_good = state
+
+    def current_atoms(self, system: int = 0, state: State | None = None) -> Atoms:
+        """Return a structure with position, cell and velocities, and with energy, forces and, in a cell, stress as results.
+
+        state: by default the present one.
+        """
+        state, atoms = state or self.state, self.systems[system].copy()
+        rows = slice(self._ends[system] - len(atoms), self._ends[system])
+        # A cell that does not change keeps its digits, and lattice vectors of length zero their absence.
+        if self.integrator.changes_cell:
+            atoms.set_cell(state.cells[system].cpu().numpy())
+        atoms.positions = state.positions[rows].cpu().numpy()
+        atoms.set_velocities(state.velocities[rows].cpu().numpy())
+        atoms.info = {"step": state.step, "time_fs": state.step * self.settings.timestep}
+        results = {"energy": float(state.potential_energy[system]), "forces": state.forces[rows].cpu().numpy()}
+        if atoms.cell.rank == 3:
+            results["stress"] = full_3x3_to_voigt_6_stress(state.stress[system].cpu().numpy())
+        atoms.calc = SinglePointCalculator(atoms, **results)
         return atoms
 
-    def thermo(self) -> dict[str, float]:
-        """Return step, time (fs), temperature (K) and energies (eV)."""
+    @property
+    def time(self) -> float:
+        """Fs since the start."""
+        return self.state.step * self.settings.timestep
+
+    def thermo(self) -> list[dict[str, float]]:
+        """Return for each system step, time (fs), temperature (K), energies (eV) and, with a cell, pressure (GPa) and volume (Å^3)."""
         state = self.state
-        return {
-            "step": state.step,
-            "time_fs": state.step * self.settings.timestep,
+        columns = {
             "temperature_k": state.temperature(self.degrees_of_freedom),
-            "potential_energy_ev": float(state.potential_energy),
-            "kinetic_energy_ev": float(state.kinetic_energy),
-            "total_energy_ev": float(state.total_energy),
-            "conserved_energy_ev": float(state.conserved_energy),
+            "potential_energy_ev": state.potential_energy,
+            "kinetic_energy_ev": state.kinetic_energy,
+            "total_energy_ev": state.total_energy,
+            "conserved_energy_ev": state.conserved_energy,
         }
+        if all(system.cell.rank == 3 for system in self.systems):
+            tensor = state.pressure_tensor()
+            columns["pressure_gpa"] = (tensor[:, 0, 0] + tensor[:, 1, 1] + tensor[:, 2, 2]) / (3 * GIGAPASCAL)
+            columns["volume_ang3"] = state.volume
+        lists = {name: values.tolist() for name, values in columns.items()}
+        start = {"step": state.step, "time_fs": self.time}
+        if state.n_systems == 1:
+            return [{**start, **{name: values[0] for name, values in lists.items()}}]
+        return [{"system": k, **start, **{name: values[k] for name, values in lists.items()}} for k in range(state.n_systems)]
 
-    def run(self, n_steps: int, output: Path, report: Callable[[dict[str, float]], None] = lambda _: None) -> dict[str, Any]:
-        """Run and write thermo.csv, trajectory.extxyz, final.extxyz and summary.json to the new folder `output`; return the summary.
+    def _draw_velocities(self, held: Sequence[np.ndarray]) -> None:
+        n_systems = len(self.systems)
+        seeds, temperatures = self.settings.seeds(n_systems), self.settings.for_each("temperature", n_systems)
+        for system, fixed, seed, temperature in zip(self.systems, held, seeds, temperatures, strict=True):
+            if not system.has("momenta"):
+                at_rest = self.integrator.conserves_momentum and not fixed.any()
+                system.set_velocities(draw_velocities(system, temperature, seed, at_rest, fixed))
 
-        Raises ConfigError if the folder exists. Whatever stops the run, the frames so far are on disk.
-        """
-        if n_steps < 1:
-            raise ConfigError(f"{n_steps} steps are asked for; run at least 1.")
-        if output.exists():
-            raise ConfigError(f"The output folder {output} exists; choose another or remove it.")
-        output.mkdir(parents=True)
-        rows = []
-        with (
-            (output / "thermo.csv").open("w", newline="", encoding="utf-8") as table,
-            (output / "trajectory.extxyz").open("w", encoding="utf-8") as trajectory,
-        ):
-            writer = csv.DictWriter(table, fieldnames=list(self.thermo()))
-            writer.writeheader()
-            for number in range(n_steps + 1):
-                if number > 0:
-                    self.step()
-                if number % self.settings.interval == 0 or number == n_steps:
-                    rows.append(self.thermo())
-                    writer.writerow(rows[-1])
-                    write_xyz(trajectory, [self.current_atoms()])
-                    table.flush()
-                    trajectory.flush()
-                    report(rows[-1])
-        with (output / "final.extxyz").open("w", encoding="utf-8") as file:
-            write_xyz(file, [self.current_atoms()])
-        summary = self._summary(rows)
-        (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        return summary
+    def _degrees_of_freedom(self, system: Atoms, held: np.ndarray) -> int:
+        """Return how many share the kinetic energy: all that move, less the momenta that are conserved at zero."""
+        if held.any():
+            return 3 * int((~held).sum())
+        if not self.integrator.conserves_momentum:
+            return 3 * len(system)
+        return degrees_of_freedom(system)
 
-    def _summary(self, rows: list[dict[str, float]]) -> dict[str, Any]:
-        times = np.array([row["time_fs"] for row in rows]) / 1000
-        conserved = np.array([row["conserved_energy_ev"] for row in rows]) * 1000 / len(self.atoms)
-        slope = np.polyfit(times, conserved, 1)[0]
-        return {
-            **asdict(self.settings),
-            "atoms": len(self.atoms),
-            "steps": int(rows[-1]["step"]),
-            "time_ps": float(times[-1]),
-            "mean_temperature_k": float(np.mean([row["temperature_k"] for row in rows])),
-            "energy_drift_mev_per_atom_per_ps": float(slope),
-            "energy_fluctuation_mev_per_atom": float(np.std(conserved - slope * times)),
-            # None where all pairs are kept.
-            "skin_angstrom": self.neighbors.skin if np.isfinite(self.neighbors.skin) else None,
-            "neighbor_list_builds": self.neighbors.n_builds,
-        }
+    def _first_state(self) -> State:
+        def join(values: list[np.ndarray]) -> torch.Tensor:
+            return torch.tensor(np.concatenate(values), dtype=torch.float64, device=self.potential.device)
+
+        function = self.force_function
+        cells = torch.tensor(np.stack([system.cell.array for system in self.systems]), dtype=torch.float64, device=self.potential.device)
+        positions = join([system.positions for system in self.systems])
+        velocities = join([system.get_velocities() for system in self.systems])
+        energy, forces, stress = function(positions, cells)
+        return State(
+            positions=positions,
+            velocities=velocities * function.mobile,
+            forces=forces,
+            masses=join([system.get_masses() for system in self.systems]).unsqueeze(1),
+            mobile=function.mobile,
+            batch=function.batch,
+            cells=cells,
+            potential_energy=energy,
+            stress=stress,
+            heat=torch.zeros_like(energy),
+        )
 
 
-def _check_structure(atoms: Atoms) -> None:
+def _bare(atoms: Atoms) -> Atoms:
+    """Return a copy with what moves, and nothing that a restart file would not know."""
+    bare = atoms.copy()
+    bare.info = {}
+    for name in set(bare.arrays) - {"numbers", "positions", "momenta", "masses"}:
+        del bare.arrays[name]
+    return bare
+
+
+def _held(atoms: Atoms) -> np.ndarray:
+    """Return which atoms FixAtoms holds, [n_atoms] bool."""
+    held = np.zeros(len(atoms), dtype=bool)
+    for constraint in atoms.constraints:
+        held[constraint.index] = True
+    return held
+
+
+def _check_structure(atoms: Atoms, label: str, changes_cell: bool) -> None:
     if len(atoms) == 0:
-        raise SimulationError("The structure has no atoms; there is nothing to simulate.")
-    if atoms.constraints:
-        raise SimulationError("The structure has constraints, which these integrators do not keep; remove them or use ASE's integrators.")
+        raise SimulationError(f"The structure{label} has no atoms; there is nothing to simulate.")
+    others = [type(constraint).__name__ for constraint in atoms.constraints if not isinstance(constraint, FixAtoms)]
+    if others:
+        raise SimulationError(
+            f"The structure{label} has constraints that these integrators do not keep ({', '.join(others)}); "
+            "remove them or use ASE's integrators."
+        )
     masses = atoms.get_masses()
     if not (np.isfinite(masses).all() and (masses > 0).all()):
-        raise SimulationError(f"Atom {int(np.argmin(np.isfinite(masses) & (masses > 0)))} has no positive mass; correct the structure.")
+        atom = int(np.argmin(np.isfinite(masses) & (masses > 0)))
+        raise SimulationError(f"Atom {atom}{label} has no positive mass; correct the structure.")
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.get_velocities()).all()):
-        raise SimulationError("The positions or the velocities hold NaN or infinity; correct the structure.")
-
-
-def _check_state(state: State) -> None:
-    if not (torch.isfinite(state.total_energy) and torch.isfinite(state.forces).all()):
-        raise SimulationError(f"The energy or a force is not finite after step {state.step}. {_ADVICE}")
+        raise SimulationError(f"The positions or the velocities{label} hold NaN or infinity; correct the structure.")
+    if changes_cell and not (atoms.pbc.all() and atoms.cell.rank == 3):
+        raise SimulationError(f"The structure{label} is not periodic in three directions, so there is no pressure to hold; use nve or nvt.")
+    if changes_cell and atoms.constraints:
+        raise SimulationError(f"The structure{label} holds atoms fixed, which a changing cell would move; use nve or nvt.")

@@ -9,15 +9,18 @@ _ZERO = 1e-6
 """Momenta below this share of the thermal ones count as zero: files hold eight digits."""
 
 
-def draw_velocities(atoms: Atoms, temperature: float, seed: int, at_rest: bool) -> np.ndarray:
+def draw_velocities(atoms: Atoms, temperature: float, seed: int, at_rest: bool, held: np.ndarray | None = None) -> np.ndarray:
     """Return Maxwell-Boltzmann velocities [n_atoms, 3] in Å per internal unit of time.
 
-    at_rest: remove the total momentum and, where no direction is periodic, the angular momentum. What remains is scaled so that
-    the kinetic energy is exactly k_B T / 2 for each degree of freedom that is left.
+    at_rest: remove the total momentum and, where no direction is periodic, the angular momentum. held: [n_atoms] bool, atoms without
+    velocity. What remains is scaled so that the kinetic energy is exactly k_B T / 2 for each degree of freedom that is left.
     """
     masses = atoms.get_masses()[:, None]
     velocities = np.random.default_rng(seed).normal(size=(len(atoms), 3)) * np.sqrt(BOLTZMANN * temperature / masses)
     n_free = 3 * len(atoms)
+    if held is not None and held.any():
+        velocities[held] = 0
+        n_free = 3 * int((~held).sum())
     if at_rest:
         velocities -= (masses * velocities).sum(axis=0) / masses.sum()
         if not atoms.pbc.any():

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 import yaml
 
+from eqpot.checkpoint import parse_checkpoint, remove_leftovers, write_checkpoint
 from eqpot.data import Frame, batches_by_size, file_hash, label_graphs
 from eqpot.errors import ConfigError, DataError, EqpotError
 from eqpot.model_file import save_potential
 from eqpot.potential import check_device
-from eqpot.training.checkpoint import parse_checkpoint, remove_leftovers, write_checkpoint
 from eqpot.training.compiled import choose_step
 from eqpot.training.config import TrainConfig
 from eqpot.training.logs import append_row, check_tensorboard, cut, open_events, resume_timings, write_events

@@ -72,10 +72,10 @@ def test_fit_evaluate_run_export(tmp_path):
     assert_one_sentence(again, "errors.json exists")
     assert f"{errors['force_mae_mev_per_ang']:.3f}" in evaluated.stdout
 
-    ran = eqpot(
-        "md", "--potential", model, "--structure", "start.xyz", "--ensemble", "nvt", "--temperature", "300",
-        "--timestep", "0.5", "--steps", "20", "--output", "md", "--seed", "3", cwd=tmp_path,
-    )  # fmt: skip
+    dynamics = {"ensemble": "nvt", "temperature": 300, "timestep": 0.5, "steps": 20, "seed": 3}
+    config = {"potential": str(model), "structures": "start.xyz", "output": "md", "dynamics": dynamics}
+    (tmp_path / "md.yaml").write_text(yaml.safe_dump(config))
+    ran = eqpot("md", "md.yaml", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert "drift" in ran.stdout.replace("\n", " ")
     assert len(ase.io.read(tmp_path / "md" / "trajectory.extxyz", ":")) == 3
@@ -87,9 +87,12 @@ def test_fit_evaluate_run_export(tmp_path):
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert_one_sentence(eqpot("train", "config.yaml", cwd=tmp_path), "run folder run exists")
     assert_one_sentence(eqpot("export", model, "-o", "p.pt", cwd=tmp_path), "p.pt exists")
-    again = ("md", "--potential", model, "--structure", "start.xyz", "--steps", "1", "--output", "md")
-    assert_one_sentence(eqpot(*again, cwd=tmp_path), "md exists")
+    assert_one_sentence(eqpot("md", "md.yaml", cwd=tmp_path), "md exists")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+    longer = eqpot("md", "--resume", "md", "--steps", "30", cwd=tmp_path)
+    assert longer.returncode == 0, longer.stderr
+    assert len(ase.io.read(tmp_path / "md" / "trajectory.extxyz", ":")) == 4
 
 
 def test_convert_an_official_checkpoint(tmp_path):
@@ -124,12 +127,18 @@ def bad_inputs(tmp_path, model_path):
         (("evaluate", "cut.safetensors", ETHANOL), ["cut.safetensors", "damaged"]),
         (("evaluate", "none.safetensors", ETHANOL), ["no model file none.safetensors"]),
         (("evaluate", "MODEL", ETHANOL, "--dtype", "half"), ["float32, float64"]),
-        (("md", "--structure", "gold.xyz"), ["Au", "H, C, O"]),
-        (("md", "--structure", "overlap.xyz"), ["on top of each other"]),
-        (("md", "--structure", "flat.xyz"), ["no volume"]),
-        (("md", "--structure", "gold.xyz", "--timestep", "50"), ["50", "at most 10 fs"]),
-        (("md", "--structure", "gold.xyz", "--seed", str(2**128)), ["seed"]),
-        (("md", "--structure", "none.xyz"), ["no structure file none.xyz"]),
+        (("md", "md.yaml", "structures=gold.xyz"), ["Au", "H, C, O"]),
+        (("md", "md.yaml", "structures=overlap.xyz"), ["on top of each other"]),
+        (("md", "md.yaml", "structures=flat.xyz"), ["no volume"]),
+        (("md", "md.yaml", "dynamics.timestep=50"), ["timestep", "10"]),
+        (("md", "md.yaml", f"dynamics.seed={2**128}"), ["seed"]),
+        (("md", "md.yaml", "structures=none.xyz"), ["no structure file none.xyz"]),
+        (("md", "md.yaml", "dynamics.ensemble=npt", "dynamics.method=langevin"), ["langevin does not integrate npt"]),
+        (("md", "md.yaml", "dynamics.ensemble=npt"), ["not periodic in three directions"]),
+        (("md", "md.yaml", "dynamics.temperatur=5"), ["temperature"]),
+        (("md", "md.yaml", "--steps", "5"), ["--resume"]),
+        (("md",), ["configuration file", "--resume"]),
+        (("md", "--resume", "none"), ["no configuration file none/config.yaml"]),
         (("export", "MODEL", "-o", "x.pt", "--format", "onnx"), ["'onnx'", "torchscript"]),
         (("export", "MODEL", "-o", "missing/x.pt"), ["missing"]),
         (("train", "none.yaml"), ["no configuration file none.yaml"]),
@@ -137,15 +146,16 @@ def bad_inputs(tmp_path, model_path):
 )
 def test_a43_bad_input_is_one_sentence(bad_inputs, model_path, arguments, fragments):
     arguments = [str(model_path) if argument == "MODEL" else argument for argument in arguments]
-    if arguments[0] == "md":
-        arguments += ["--potential", str(model_path), "--steps", "5", "--output", "out"]
+    ethanol().write(bad_inputs / "start.xyz")
+    config = {"potential": str(model_path), "structures": "start.xyz", "output": "out", "dynamics": {"steps": 5}}
+    (bad_inputs / "md.yaml").write_text(yaml.safe_dump(config))
     assert_one_sentence(eqpot(*arguments, cwd=bad_inputs), *fragments)
     assert not (bad_inputs / "out").exists()
     assert not (bad_inputs / "x.pt").exists()
 
 
 def test_wrong_usage_exits_with_2(tmp_path):
-    for arguments in (("evaluate",), ("md", "--steps", "many"), ("nonsense",)):
+    for arguments in (("evaluate",), ("md", "--resume", "x", "--steps", "many"), ("nonsense",)):
         result = eqpot(*arguments, cwd=tmp_path)
         assert result.returncode == 2
         assert "Traceback" not in result.stderr

@@ -10,7 +10,7 @@ from ase.build import bulk
 
 from eqpot import load_potential
 from eqpot.errors import ConfigError, DataError
-from eqpot.md import Settings, Simulation
+from eqpot.md import Settings, Simulation, start_run
 from eqpot.observables import (
     Trajectory,
     autocorrelation,
@@ -352,11 +352,10 @@ def chi_square(n_degrees, temperature, n):
 
 
 def test_a_run_folder_is_read(tmp_path, model_path):
-    settings = Settings("nve", interval=4, temperature=300.0, seed=1)
+    settings = Settings(interval=4, temperature=300.0, seed=1, steps=18)
     simulation = Simulation(ethanol(), load_potential(model_path), settings)
-    simulation.run(18, tmp_path / "run")
+    start_run(simulation, tmp_path / "run").run()
     thermo, found = read_thermo(tmp_path / "run"), read_trajectory(tmp_path / "run")
-    # Step 18 is off the grid.
     np.testing.assert_allclose(found.times, [0, 2, 4, 6, 8])
     assert found.interval == pytest.approx(2.0)
     # Velocities are Å/fs: their kinetic energy is that of the table, 1 amu Å^2/fs^2 = 103.642697 eV.

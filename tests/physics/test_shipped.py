@@ -140,9 +140,9 @@ def nve_drift(n_steps):
     """Drift in meV/atom/ps of ethanol at 300 K and 0.5 fs, and the relative change of the angular momentum."""
     atoms = ase.io.read(FOLDERS["ethanol"] / "structure.extxyz")
     potential = load_potential(model("ethanol"), dtype="float64")
-    atoms = Simulation(atoms, potential, Settings("nve", temperature=300.0)).current_atoms()
+    atoms = Simulation(atoms, potential, Settings(temperature=300.0)).current_atoms()
     atoms.set_velocities(atoms.get_velocities() + np.cross([0.002, 0.003, 0.001], atoms.positions - atoms.get_center_of_mass()))
-    simulation = Simulation(atoms, potential, Settings("nve", timestep=0.5))
+    simulation = Simulation(atoms, potential, Settings(timestep=0.5))
     before = simulation.state.angular_momentum()
     energies = [float(simulation.step().total_energy) for _ in range(n_steps)]
     change = torch.linalg.norm(simulation.state.angular_momentum() - before) / torch.linalg.norm(before)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from eqpot import load_potential
 from eqpot.cli.main import app
 from eqpot.errors import ConfigError, DataError
-from eqpot.md import Settings, Simulation
+from eqpot.md import Settings, Simulation, start_run
 from eqpot.observables import CanonicalTest, Diffusion, average, drift, read_thermo
 from eqpot.report.dynamics import _diffusion_cells, _temperature_remark, report_dynamics
 from eqpot.units import BOLTZMANN, FEMTOSECOND
@@ -140,8 +140,10 @@ def test_what_a_remark_depends_on():
 
 
 def test_vibrations_that_frames_cannot_show_are_left_out(tmp_path, model_path):
-    settings = Settings("nve", interval=10, temperature=300.0, seed=1)
-    Simulation(ethanol(), load_potential(model_path), settings).run(400, tmp_path / "run")
+    settings = Settings(
+        interval=10, temperature=300.0, seed=1, steps=400, watchdog={"min_distance": 0.0, "max_temperature": 1e9, "max_drift": 1e9}
+    )
+    start_run(Simulation(ethanol(), load_potential(model_path), settings), tmp_path / "run").run()
     page = page_of(tmp_path / "run", discard=0.0)
     assert "frames 5 fs apart show vibrations up to 3336 1/cm, and these elements may have some up to 4000 1/cm" in page
     assert "Write frames every 4.2 fs or more often" in page
@@ -155,7 +157,7 @@ def test_vibrations_that_frames_cannot_show_are_left_out(tmp_path, model_path):
 
 def test_a_run_that_was_killed_early_has_a_page(tmp_path, model_path):
     folder = tmp_path / "young"
-    Simulation(ethanol(), load_potential(model_path), Settings("nvt", seed=1)).run(30, folder)
+    start_run(Simulation(ethanol(), load_potential(model_path), Settings(ensemble="nvt", seed=1, steps=30)), folder).run()
     (folder / "summary.json").unlink()
     page = page_of(folder)
     assert page == page_of(folder)

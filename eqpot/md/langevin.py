@@ -10,41 +10,34 @@
 | x, v, F, m | `State.positions`, `.velocities`, `.forces`, `.masses` |
 | dt | `timestep`, Å sqrt(amu / eV) |
 | gamma | `friction`, the inverse of that |
-| T | `temperature`, K |
+| T | `Conditions.temperature`, K |
 
 Positions are sampled exactly for harmonic forces and with an error of second order in dt, small among such splittings, in
 general. Velocities, and so the kinetic temperature, come out low by an error of second order even for harmonic forces.
+The thermostat acts on every atom by itself, so it is ergodic for any structure, however small, and no momentum is conserved.
 """
 
 import math
 from dataclasses import replace
 
-import numpy as np
 import torch
 
-from eqpot.md.nve import ForceFunction, drift, init, kick, update_forces
-from eqpot.md.state import State
-from eqpot.units import BOLTZMANN
+from eqpot.md.nve import drift, init, kick, update_forces
+from eqpot.md.random import standard_normal
+from eqpot.md.state import Conditions, ForceFunction, State
 
 __all__ = ["init", "step"]
 
 
-def standard_normal(shape: tuple[int, ...], seed: int, step_number: int) -> torch.Tensor:
-    """Return normal random numbers that depend on seed and step alone (Philox; Salmon et al. 2011).
-
-    A counter-based generator has no state that a restart would have to keep.
-    """
-    generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, step_number, 0]))
-    return torch.from_numpy(generator.standard_normal(shape))
-
-
-def step(state: State, force_function: ForceFunction, timestep: float, temperature: float, friction: float, seed: int) -> State:
+def step(state: State, force_function: ForceFunction, timestep: float, conditions: Conditions, friction: float) -> State:
     """Return the state one time step later; what the thermostat adds to the kinetic energy is added to `heat`."""
     state = drift(kick(state, timestep / 2), timestep / 2)
     before = state.kinetic_energy
     damping = math.exp(-friction * timestep)
-    amplitude = torch.sqrt((1 - damping**2) * BOLTZMANN * temperature / state.masses)
-    noise = standard_normal(tuple(state.velocities.shape), seed, state.step).to(state.velocities.device)
+    thermal = state.of_atoms(conditions.thermal_energy).unsqueeze(1)
+    amplitude = torch.sqrt((1 - damping**2) * thermal / state.masses) * state.mobile
+    counts = torch.bincount(state.batch, minlength=state.n_systems).tolist()
+    noise = standard_normal(counts, 3, conditions.seeds, state.step).to(state.velocities.device)
     state = replace(state, velocities=damping * state.velocities + amplitude * noise)
     state = replace(state, heat=state.heat + state.kinetic_energy - before)
     state = kick(update_forces(drift(state, timestep / 2), force_function), timestep / 2)

@@ -1,0 +1,175 @@
+"""Runs on disk; A33 and A34: kill -9 at any moment, and every file is in the end what it is without."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import ase.io
+import numpy as np
+import pytest
+import yaml
+from ase.build import bulk
+
+from eqpot import load_potential
+from eqpot.errors import ConfigError, SimulationError
+from eqpot.md import Settings, Simulation, resume_run, start_run
+from eqpot.md.forces import PotentialForces
+from helpers import ROOT, ethanol
+
+SILICON = ROOT / "potentials" / "silicon" / "potential.safetensors"
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_run_writes_what_it_promises(tmp_path, model_path):
+    settings = Settings(ensemble="nvt", interval=4, temperature=300.0, steps=10)
+    reports = []
+    simulation = Simulation(ethanol(), load_potential(model_path), settings)
+    summary = start_run(simulation, tmp_path / "run").run(reports.append)
+    with (tmp_path / "run" / "thermo.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["0", "4", "8"]
+    assert float(rows[-1]["time_fs"]) == 4.0
+    trajectory = ase.io.read(tmp_path / "run" / "trajectory.extxyz", ":")
+    assert [atoms.info["step"] for atoms in trajectory] == [0, 4, 8]
+    final = ase.io.read(tmp_path / "run" / "final.extxyz")
+    np.testing.assert_allclose(final.positions, simulation.state.positions.numpy(), atol=1e-7)
+    np.testing.assert_allclose(final.get_velocities(), simulation.state.velocities.numpy(), atol=1e-7)
+    assert final.get_potential_energy() == pytest.approx(float(simulation.state.potential_energy))
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["dynamics"]["seed"] == settings.seed == summary["seed"]
+    assert len(reports) == 2
+    assert summary["steps"] == 10
+    drift = np.polyfit([float(row["time_fs"]) for row in rows], [float(row["conserved_energy_ev"]) for row in rows], 1)[0] * 1e6 / 9
+    assert summary["energy_drift_mev_per_atom_per_ps"] == pytest.approx(drift, rel=1e-6)
+
+
+def test_callbacks_are_called_every_so_many_steps(tmp_path, model_path):
+    seen = []
+    simulation = Simulation(ethanol(), load_potential(model_path), Settings(steps=7))
+    start_run(simulation, tmp_path / "run").run(callbacks=[(3, lambda simulation: seen.append(simulation.state.step))])
+    assert seen == [3, 6]
+
+
+def test_existing_results_are_left_alone(tmp_path, model_path):
+    simulation = Simulation(ethanol(), load_potential(model_path), Settings())
+    with pytest.raises(ConfigError, match="exists"):
+        start_run(simulation, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "method", ["velocity_verlet", "langevin", "velocity_rescaling", "nose_hoover", "cell_rescaling", "martyna_tobias_klein"]
+)
+def test_a33_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, method):
+    potential = load_potential(SILICON)
+    ensemble = {"velocity_verlet": "nve", "cell_rescaling": "npt", "martyna_tobias_klein": "npt"}.get(method, "nvt")
+    settings = Settings(
+        ensemble=ensemble,
+        method=method,
+        timestep=1.0,
+        temperature=600.0,
+        final_temperature=900.0,
+        cell="full",
+        steps=24,
+        interval=5,
+        seed=2,
+    )
+    systems = [bulk("Si", cubic=True), bulk("Si", cubic=True)]
+    systems[1].set_masses([30.0] * 8)
+    formats = ("extxyz", "traj")
+    start_run(Simulation(systems, potential, settings), tmp_path / "whole", formats).run()
+    run = start_run(Simulation(systems, potential, settings), tmp_path / "parts", formats)
+    for stop in (7, 10, 13):
+
+        def interrupt(simulation, run=run, stop=stop):
+            run.stop_requested = simulation.state.step == stop
+
+        assert run.run(callbacks=[(1, interrupt)]) is None
+        run = resume_run(tmp_path / "parts", potential)
+    assert run.run() is not None
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from ase.build import bulk
+from eqpot import load_potential
+from eqpot.md import Settings, Simulation, resume_run, start_run
+
+torch.set_num_threads(1)
+folder, potential = Path(sys.argv[1]), load_potential(sys.argv[2])
+if folder.exists():
+    run = resume_run(folder, potential)
+else:
+    settings = Settings(ensemble="npt", temperature=600.0, steps=300, interval=3, seed=1, timestep=1.0)
+    simulation = Simulation([bulk("Si", cubic=True)] * 2, potential, settings)
+    run = start_run(simulation, folder, ("extxyz", "traj", "h5md"), restart_minutes=2e-3)
+print("ready", flush=True)
+run.run()
+"""
+
+
+def killed(folder, delay):
+    """Start or continue the run and kill it so many seconds after its first step; whether it had ended before."""
+    with subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder), str(SILICON)], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        return process.wait() == 0
+
+
+def test_a33_a34_kills_lose_and_double_nothing(tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path / "whole"), str(SILICON)], check=True, env=environment)
+    for delay in (0.3, 0.7, 0.5):
+        killed(tmp_path / "parts", delay)
+    subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path / "parts"), str(SILICON)], check=True, env=environment)
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_more_steps_than_before(tmp_path, model_path):
+    potential = load_potential(model_path)
+    settings = Settings(steps=12, seed=0, ensemble="nvt", interval=4)
+    start_run(Simulation(ethanol(), potential, settings), tmp_path / "short").run()
+    longer = settings.model_copy(update={"steps": 20})
+    assert resume_run(tmp_path / "short", potential, longer).run()["steps"] == 20
+    start_run(Simulation(ethanol(), potential, longer), tmp_path / "long").run()
+    short, long = contents(tmp_path / "short"), contents(tmp_path / "long")
+    assert {name for name in long if short[name] != long[name]} == {"config.yaml"}
+
+
+def test_a_resumed_run_has_its_settings_and_its_potential(tmp_path, model_path):
+    potential = load_potential(model_path)
+    start_run(Simulation(ethanol(), potential, Settings(steps=4, seed=0)), tmp_path / "run").run()
+    with pytest.raises(ConfigError, match="temperature: 300.0 -> 400.0"):
+        resume_run(tmp_path / "run", potential, Settings(steps=4, seed=0, temperature=400.0))
+    with pytest.raises(ConfigError, match="another potential"):
+        resume_run(tmp_path / "run", load_potential(SILICON))
+    with pytest.raises(ConfigError, match="no restart file"):
+        resume_run(tmp_path / "none", potential)
+
+
+def test_a30_a_run_that_blows_up_keeps_its_last_good_frame(tmp_path, model_path, monkeypatch):
+    simulation = Simulation(ethanol(), load_potential(model_path), Settings(interval=1, steps=10, seed=0, watchdog={"interval": 2}))
+    run, original = start_run(simulation, tmp_path / "run"), PotentialForces.__call__
+
+    def failing(self, positions, cells):
+        energy, forces, stress = original(self, positions, cells)
+        return (energy * math.nan, forces, stress) if simulation.state.step == 3 else (energy, forces, stress)
+
+    monkeypatch.setattr(PotentialForces, "__call__", failing)
+    with pytest.raises(SimulationError, match="In step 4: the energy is not finite.*last_good.extxyz"):
+        run.run()
+    assert len(ase.io.read(tmp_path / "run" / "trajectory.extxyz", ":")) == 4
+    assert ase.io.read(tmp_path / "run" / "last_good.extxyz").info["step"] == 2
+    assert "In step 4" in (tmp_path / "run" / "stopped.txt").read_text()
