@@ -46,8 +46,14 @@ FINE = {"cutoff": 4.0, "n_orientations": 48, "feature_degree": 3, "kernel_degree
 
 BUDGET_RECIPES: dict[str, dict[str, Any]] = {"ethanol": {"network": FINE}, "aspirin": {"network": {"cutoff": 4.5, "radial_width": 32}}}
 
+CRYSTAL = {"network": {"radial_width": 32}, "training": {"epochs": 100}}
+
 RECIPES: dict[str, dict[str, Any]] = {
-    "ethanol": {"network": FINE, "training": {"epochs": 800}},
+    **{name: {"network": {**FINE, "cutoff": 4.5}, "training": {"epochs": 800}} for name in MOLECULES},
+    "ethanol": {"network": FINE, "training": {"epochs": 1600}},
+    "acetylacetone": {"network": {**FINE, "cutoff": 4.5}, "training": {"epochs": 1200}},
+    **dict.fromkeys(("lithium", "molybdenum", "silicon", "copper"), CRYSTAL),
+    "MoNbTaW": {"network": {"radial_width": 32}, "training": {"epochs": 20}},
 }
 """What differs from the defaults of `eqpot train` when eqpot alone is trained to the end."""
 
