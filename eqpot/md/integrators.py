@@ -45,20 +45,10 @@ def make_integrator(settings: Settings) -> Integrator:
 
 
 def conditions_at(settings: Settings, step: int, degrees_of_freedom: torch.Tensor) -> Conditions:
-    """Return the conditions of a step, on the device of degrees_of_freedom [n_systems]; ramps are linear over all steps."""
+    """Return the conditions of a step, on the device of degrees_of_freedom [n_systems]."""
     n_systems, device = len(degrees_of_freedom), degrees_of_freedom.device
-    share = min(step / settings.steps, 1.0)
-
-    def ramp(name: str, unit: float) -> torch.Tensor:
-        start = torch.tensor(settings.for_each(name, n_systems), dtype=torch.float64, device=device)
-        if getattr(settings, f"final_{name}") is not None:
-            end = torch.tensor(settings.for_each(f"final_{name}", n_systems), dtype=torch.float64, device=device)
-            start = start + share * (end - start)
-        return start * unit
-
-    return Conditions(ramp("temperature", 1.0), ramp("pressure", GIGAPASCAL), degrees_of_freedom, settings.seeds(n_systems))
-
-
-def is_ramped(settings: Settings) -> bool:
-    """Whether conditions change from step to step."""
-    return settings.final_temperature is not None or settings.final_pressure is not None
+    time = step * settings.timestep / 1000
+    temperature, pressure = (
+        torch.tensor(settings.at(name, time, n_systems), dtype=torch.float64, device=device) for name in ("temperature", "pressure")
+    )
+    return Conditions(temperature, pressure * GIGAPASCAL, degrees_of_freedom, settings.seeds(n_systems))

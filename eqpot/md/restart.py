@@ -44,7 +44,7 @@ def load_restart(
 ) -> tuple[Simulation, dict[str, Any]]:
     """Return the simulation as it was, and the extra mapping; ConfigError if the potential or the settings are not those of the file.
 
-    settings: by default those of the file. More steps than it has are allowed where nothing is ramped.
+    settings: by default those of the file. More steps than it has are allowed.
     """
     try:
         content = path.read_bytes()
@@ -76,7 +76,7 @@ def weights_hash(potential: Potential) -> str:
 
 def _differences(stored: Settings, asked: Settings) -> list[str]:
     names = [name for name in Settings.model_fields if getattr(stored, name) != getattr(asked, name)]
-    is_longer = asked.steps > stored.steps and stored.final_temperature is None and stored.final_pressure is None
+    is_longer = asked.steps > stored.steps
     return [f"{name}: {getattr(stored, name)} -> {getattr(asked, name)}" for name in names if not (name == "steps" and is_longer)]
 
 

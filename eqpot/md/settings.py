@@ -4,6 +4,7 @@ import secrets
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from eqpot.config_file import explain
@@ -19,6 +20,16 @@ METHODS = {
 
 Values = float | list[float]
 """One value for all systems, or a list with one for each."""
+
+
+class Point(BaseModel):
+    """What holds at a time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    time: float = Field(ge=0, description="ps.")
+    temperature: Values | None = Field(None, description="K.")
+    pressure: Values | None = Field(None, description="GPa.")
 
 
 class Settings(BaseModel):
@@ -38,13 +49,14 @@ class Settings(BaseModel):
             "martyna_tobias_klein.",
         )
     )
-    steps: int = Field(1000, ge=1, description="Time steps; ramps end with them.")
+    steps: int = Field(1000, ge=1, description="Time steps.")
     # Beyond 10 fs no atomic vibration is integrated stably; a longer step is a mistake of units.
     timestep: float = Field(0.5, gt=0, le=10, description="fs.")
     temperature: Values = Field(300.0, description="K; of the thermostat, and of drawn velocities.")
-    final_temperature: Values | None = Field(None, description="K at the end, reached linearly; by default the temperature stays.")
     pressure: Values = Field(0.0, description="GPa.")
-    final_pressure: Values | None = Field(None, description="GPa at the end, reached linearly; by default the pressure stays.")
+    schedule: list[Point] = Field(
+        [], description="Temperatures and pressures at times, linear in between and constant beyond; they replace the above."
+    )
     friction: float = Field(10.0, ge=0, description="1/ps, of Langevin dynamics.")
     thermostat_time: float = Field(100.0, gt=0, description="fs, in which other thermostats act.")
     barostat_time: float = Field(1000.0, gt=0, description="fs, in which the barostat acts.")
@@ -68,17 +80,32 @@ class Settings(BaseModel):
     def _check(self) -> "Settings":
         if self.method is not None and self.method not in METHODS[self.ensemble]:
             raise ValueError(f"{self.method} does not integrate {self.ensemble}; use {' or '.join(METHODS[self.ensemble])}")
-        for name in ("temperature", "final_temperature"):
-            values = getattr(self, name)
-            if values is not None and min(values if isinstance(values, list) else [values], default=0) < 0:
-                raise ValueError(f"{name} is {values} K; it must not be negative")
-        pressures = [self.pressure, self.final_pressure or 0.0]
-        largest = max(abs(value) for values in pressures for value in (values if isinstance(values, list) else [values]))
+        times = [point.time for point in self.schedule]
+        if times != sorted(set(times)):
+            raise ValueError(f"the times of the schedule are {times} ps; let each be later than the one before")
+        coldest, _ = self._extremes("temperature")
+        if coldest < 0:
+            raise ValueError(f"a temperature is {coldest:g} K; it must not be negative")
+        largest = max(abs(value) for value in self._extremes("pressure"))
         if largest > 1000:
             raise ValueError(f"a pressure of {largest:g} GPa is asked for, above 1000; give it in GPa (1 bar is 0.0001 GPa)")
         if not all(0 <= seed < 2**62 for seed in (self.seed if isinstance(self.seed, list) else [self.seed])):
             raise ValueError(f"the seed is {self.seed}; it must lie in 0 ... 2^62 - 1")
         return self
+
+    def _extremes(self, name: str) -> tuple[float, float]:
+        """Return the lowest and the highest value that a key takes."""
+        given = [getattr(self, name), *(getattr(point, name) for point in self.schedule)]
+        values = [value for entry in given if entry is not None for value in (entry if isinstance(entry, list) else [entry])]
+        return min(values), max(values)
+
+    def at(self, name: str, time: float, n_systems: int) -> list[float]:
+        """Return the temperatures (K) or pressures (GPa) at a time in ps, one a system."""
+        points = [point for point in self.schedule if getattr(point, name) is not None]
+        if not points:
+            return _for_each(name, getattr(self, name), n_systems)
+        columns = zip(*(_for_each(name, getattr(point, name), n_systems) for point in points), strict=True)
+        return [float(np.interp(time, [point.time for point in points], values)) for values in columns]
 
     @property
     def integrator(self) -> str:
@@ -89,16 +116,16 @@ class Settings(BaseModel):
         """Return the seed of every system; ConfigError if a list has another length."""
         if isinstance(self.seed, int):
             return tuple(self.seed + k for k in range(n_systems))
-        return tuple(self.for_each("seed", n_systems))
+        return tuple(_for_each("seed", self.seed, n_systems))
 
-    def for_each(self, name: str, n_systems: int) -> list[Any]:
-        """Return the values of a key, one a system; ConfigError if a list has another length."""
-        values = getattr(self, name)
-        if not isinstance(values, list):
-            return [values] * n_systems
-        if len(values) != n_systems:
-            raise ConfigError(f"{name} lists {len(values)} values for {n_systems} systems; give one for all, or one for each.")
-        return values
+
+def _for_each(name: str, values: Any, n_systems: int) -> list[Any]:
+    """Return the values of a key, one a system; ConfigError if a list has another length."""
+    if not isinstance(values, list):
+        return [values] * n_systems
+    if len(values) != n_systems:
+        raise ConfigError(f"{name} lists {len(values)} values for {n_systems} systems; give one for all, or one for each.")
+    return values
 
 
 class DynamicsConfig(BaseModel):

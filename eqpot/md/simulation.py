@@ -12,7 +12,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from eqpot.errors import NeighborError, SimulationError
 from eqpot.md.forces import PotentialForces
-from eqpot.md.integrators import conditions_at, is_ramped, make_integrator
+from eqpot.md.integrators import conditions_at, make_integrator
 from eqpot.md.settings import Settings
 from eqpot.md.state import Conditions, State
 from eqpot.md.velocities import degrees_of_freedom, draw_velocities
@@ -72,7 +72,7 @@ class Simulation:
     @property
     def conditions(self) -> Conditions:
         """Temperatures and pressures that the next step holds."""
-        if is_ramped(self.settings):
+        if self.settings.schedule:
             return conditions_at(self.settings, self.state.step, self.degrees_of_freedom)
         return self._conditions
 
@@ -94,8 +94,9 @@ class Simulation:
         self.watchdog = self._make_watchdog(memory)
 
     def _make_watchdog(self, memory: Memory | None) -> Watchdog:
-        ends = [conditions_at(self.settings, step, self.degrees_of_freedom).temperature for step in (0, self.settings.steps)]
-        hottest = torch.maximum(*ends)
+        times = [0.0, *(point.time for point in self.settings.schedule)]
+        temperatures = [self.settings.at("temperature", time, self.state.n_systems) for time in times]
+        hottest = torch.tensor(temperatures, dtype=torch.float64, device=self.potential.device).amax(dim=0)
         if self.settings.ensemble == "nve":
             hottest = torch.maximum(hottest, self.state.temperature(self.degrees_of_freedom))
         return Watchdog(self.settings.watchdog, self.state, self.degrees_of_freedom, hottest, self.settings.timestep, memory)
@@ -158,7 +159,7 @@ class Simulation:
 
     def _draw_velocities(self, held: Sequence[np.ndarray]) -> None:
         n_systems = len(self.systems)
-        seeds, temperatures = self.settings.seeds(n_systems), self.settings.for_each("temperature", n_systems)
+        seeds, temperatures = self.settings.seeds(n_systems), self.settings.at("temperature", 0.0, n_systems)
         for system, fixed, seed, temperature in zip(self.systems, held, seeds, temperatures, strict=True):
             if not system.has("momenta"):
                 at_rest = self.integrator.conserves_momentum and not fixed.any()

@@ -63,7 +63,8 @@ class _Run:
     @property
     def thermostat(self) -> float | None:
         """The temperature that a thermostat keeps, K, or None where there is none or it changes."""
-        target = self.settings.get("temperature")
+        scheduled = any(point.get("temperature") is not None for point in self.settings.get("schedule", []))
+        target = None if scheduled else self.settings.get("temperature")
         return float(target) if self.settings.get("ensemble") != "nve" and isinstance(target, int | float) else None
 
 

@@ -135,7 +135,7 @@ def bad_inputs(tmp_path, model_path):
         (("md", "md.yaml", "structures=none.xyz"), ["no structure file none.xyz"]),
         (("md", "md.yaml", "dynamics.ensemble=npt", "dynamics.method=langevin"), ["langevin does not integrate npt"]),
         (("md", "md.yaml", "dynamics.ensemble=npt"), ["not periodic in three directions"]),
-        (("md", "md.yaml", "dynamics.temperatur=5"), ["temperature"]),
+        (("md", "md.yaml", "dynamics.temperatures=5"), ["temperature"]),
         (("md", "md.yaml", "--steps", "5"), ["--resume"]),
         (("md",), ["configuration file", "--resume"]),
         (("md", "--resume", "none"), ["no configuration file none/config.yaml"]),

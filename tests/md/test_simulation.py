@@ -47,16 +47,20 @@ def spinning(atoms, velocity=0.01):
     return atoms
 
 
+def heating(temperatures):
+    return [{"time": 0.0, "temperature": temperatures}, {"time": 0.02, "temperature": 700.0}]
+
+
 @pytest.mark.parametrize(("ensemble", "method"), METHODS)
 def test_a_system_moves_among_others_as_it_does_alone(silicon, ensemble, method):
     systems = [bulk("Si", cubic=True), bulk("Si", cubic=True) * (2, 1, 1), bulk("Si", cubic=True)]
     common = {"ensemble": ensemble, "method": method, "timestep": 1.0, "cell": "full", "steps": 50}
-    many = {"temperature": [300.0, 900.0, 600.0], "final_temperature": [400.0, 900.0, 300.0], "pressure": [0.0, 1.0, -1.0], "seed": 7}
-    together = Simulation(systems, silicon, Settings(**common, **many))
+    temperatures, pressures = [300.0, 900.0, 600.0], [0.0, 1.0, -1.0]
+    together = Simulation(systems, silicon, Settings(**common, seed=7, pressure=pressures, schedule=heating(temperatures)))
     alone = [
         Simulation(
             system, silicon,
-            Settings(**common, seed=7 + k, **{name: many[name][k] for name in ("temperature", "final_temperature", "pressure")}),
+            Settings(**common, seed=7 + k, pressure=pressures[k], schedule=heating(temperatures[k])),
         )
         for k, system in enumerate(systems)
     ]  # fmt: skip
@@ -191,13 +195,24 @@ def test_runs_draw_their_own_seed(model_path):
     assert seeds[0] != seeds[1]
 
 
-def test_ramps_are_linear_and_end_with_the_steps():
-    settings = Settings(steps=100, temperature=[100.0, 300.0], final_temperature=500.0, pressure=1.0, ensemble="nvt")
+def test_schedules_are_linear_between_their_points():
+    points = [
+        {"time": 0.01, "temperature": [100.0, 300.0]},
+        {"time": 0.03, "temperature": 500.0, "pressure": 1.0},
+        {"time": 0.05, "pressure": 3.0},
+    ]
+    settings = Settings(timestep=1.0, schedule=points, temperature=7.0, pressure=7.0, ensemble="nvt")
     freedom = torch.tensor([3, 3])
-    for step, expected in ((0, [100, 300]), (50, [300, 400]), (100, [500, 500]), (150, [500, 500])):
+    for step, temperatures, pressure in (
+        (0, [100, 300], 1),
+        (20, [300, 400], 1),
+        (30, [500, 500], 1),
+        (40, [500, 500], 2),
+        (90, [500, 500], 3),
+    ):
         conditions = conditions_at(settings, step, freedom)
-        assert conditions.temperature.tolist() == pytest.approx(expected)
-        assert conditions.pressure.tolist() == pytest.approx([GIGAPASCAL] * 2)
+        assert conditions.temperature.tolist() == pytest.approx(temperatures)
+        assert conditions.pressure.tolist() == pytest.approx([pressure * GIGAPASCAL] * 2)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +224,9 @@ def test_ramps_are_linear_and_end_with_the_steps():
         ({"timestep": 0.0}, "greater than 0"),
         ({"timestep": math.nan}, "finite"),
         ({"temperature": -1.0}, "must not be negative"),
-        ({"final_temperature": [3.0, -1.0]}, "must not be negative"),
+        ({"schedule": [{"time": 1, "temperature": [3.0, -1.0]}]}, "must not be negative"),
+        ({"schedule": [{"time": 1, "temperature": 3.0}, {"time": 1, "temperature": 4.0}]}, "later than the one before"),
+        ({"schedule": [{"time": 1, "temprature": 3.0}]}, "temperature"),
         ({"pressure": 101325.0}, "give it in GPa"),
         ({"friction": -1.0}, "greater than or equal to 0"),
         ({"interval": 0}, "1"),
