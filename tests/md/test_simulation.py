@@ -226,12 +226,12 @@ def test_schedules_are_linear_between_their_points():
         ({"temperature": -1.0}, "must not be negative"),
         ({"schedule": [{"time": 1, "temperature": [3.0, -1.0]}]}, "must not be negative"),
         ({"schedule": [{"time": 1, "temperature": 3.0}, {"time": 1, "temperature": 4.0}]}, "later than the one before"),
-        ({"schedule": [{"time": 1, "temprature": 3.0}]}, "temperature"),
+        ({"schedule": [{"time": 1, "temperatures": 3.0}]}, "temperature"),
         ({"pressure": 101325.0}, "give it in GPa"),
         ({"friction": -1.0}, "greater than or equal to 0"),
         ({"interval": 0}, "1"),
         ({"seed": -1}, "seed"),
-        ({"temprature": 3}, "temperature"),
+        ({"temperatures": 3}, "temperature"),
     ],
 )
 def test_a29_settings_that_cannot_be_meant_are_refused(arguments, message):
