@@ -37,9 +37,6 @@ def md(
         if overrides:
             raise ConfigError("A run that goes on has the settings it was started with; only --steps can be given beside --resume.")
         settings = load_config(DynamicsConfig, resume / "config.yaml", [f"output={resume}"])
-        dynamics = settings.dynamics if steps is None else settings.dynamics.model_copy(update={"steps": steps})
-        potential = load_potential(settings.potential, dtype=settings.dtype, device=settings.device)
-        run = resume_run(resume, potential, dynamics, load_uncertainty(settings.potential))
     else:
         assert config is not None
         if steps is not None:
@@ -47,12 +44,18 @@ def md(
         settings = load_config(DynamicsConfig, config, overrides or [])
         if settings.output.exists():
             raise ConfigError(f"The output folder {settings.output} exists; choose another, remove it, or continue it with --resume.")
-        potential = load_potential(settings.potential, dtype=settings.dtype, device=settings.device)
+    potential, *committee = (
+        load_potential(path, dtype=settings.dtype, device=settings.device) for path in (settings.potential, *settings.committee)
+    )
+    uncertainty = load_uncertainty(settings.potential)
+    if resume is not None:
+        dynamics = settings.dynamics if steps is None else settings.dynamics.model_copy(update={"steps": steps})
+        run = resume_run(resume, potential, dynamics, uncertainty, committee)
+    else:
         structures = [read_structure(path) for path in settings.structures for _ in range(settings.replicas)]
+        simulation = Simulation(structures, potential, settings.dynamics, uncertainty, committee)
         record = json.loads(settings.model_dump_json())
-        run = start_run(
-            Simulation(structures, potential, settings.dynamics), settings.output, settings.trajectory, settings.restart_minutes, record
-        )
+        run = start_run(simulation, settings.output, settings.trajectory, settings.restart_minutes, record)
     received: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:

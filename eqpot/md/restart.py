@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,11 @@ def save_restart(path: Path, simulation: Simulation, extra: Mapping[str, Any]) -
 
 
 def load_restart(
-    path: Path, potential: Potential, settings: Settings | None = None, uncertainty: Uncertainty | None = None
+    path: Path,
+    potential: Potential,
+    settings: Settings | None = None,
+    uncertainty: Uncertainty | None = None,
+    committee: Sequence[Potential] = (),
 ) -> tuple[Simulation, dict[str, Any]]:
     """Return the simulation as it was, and the extra mapping; ConfigError if the potential or the settings are not those of the file.
 
@@ -59,7 +63,7 @@ def load_restart(
     tensors = {name: values.to(potential.device) for name, values in tensors.items()}
     bath = {name.removeprefix("bath."): values for name, values in tensors.items() if name.startswith("bath.")}
     state = State(**{name: tensors[name] for name in _PLAIN}, bath=bath, step=header["step"])
-    simulation = Simulation(_systems(tensors), potential, settings or stored, uncertainty)
+    simulation = Simulation(_systems(tensors), potential, settings or stored, uncertainty, committee)
     simulation.continue_from(state, tensors["degrees_of_freedom"], Memory(**header["watchdog"]))
     return simulation, header["extra"]
 

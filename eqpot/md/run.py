@@ -158,12 +158,18 @@ def start_run(
     return run
 
 
-def resume_run(folder: str | Path, potential: Potential, settings: Settings | None = None, uncertainty: Uncertainty | None = None) -> Run:
+def resume_run(
+    folder: str | Path,
+    potential: Potential,
+    settings: Settings | None = None,
+    uncertainty: Uncertainty | None = None,
+    committee: Sequence[Potential] = (),
+) -> Run:
     """Return the run of a folder where its restart file stands; errors as in `load_restart`."""
     folder = Path(folder)
     for leftover in folder.glob(".*.*"):
         leftover.unlink()
-    simulation, extra = load_restart(folder / RESTART, potential, settings, uncertainty)
+    simulation, extra = load_restart(folder / RESTART, potential, settings, uncertainty, committee)
     return Run(simulation, folder, extra)
 
 

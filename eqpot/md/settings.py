@@ -134,6 +134,7 @@ class DynamicsConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     potential: Path = Field(description="Model file.")
+    committee: list[Path] = Field([], description="Other potentials fitted to the same data, whose spread the watchdog looks at.")
     structures: list[Path] = Field(
         min_length=1, description="Starting structures, anything ASE reads; velocities are used where there are any."
     )

@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from eqpot.errors import NeighborError, SimulationError
+from eqpot.errors import ConfigError, NeighborError, SimulationError
 from eqpot.md.forces import PotentialForces
 from eqpot.md.integrators import conditions_at, make_integrator
 from eqpot.md.settings import Settings
@@ -39,12 +39,20 @@ class Simulation:
     """
 
     def __init__(
-        self, atoms: Atoms | Sequence[Atoms], potential: Potential, settings: Settings, uncertainty: Uncertainty | None = None
+        self,
+        atoms: Atoms | Sequence[Atoms],
+        potential: Potential,
+        settings: Settings,
+        uncertainty: Uncertainty | None = None,
+        committee: Sequence[Potential] = (),
     ) -> None:
         """Compute the first forces; raises SimulationError for a structure that cannot move, NeighborError, UnknownElementError.
 
-        uncertainty: of the potential, for the watchdog.
+        uncertainty: of the potential, for the watchdog; committee: other potentials fitted to the same data, whose spread about the
+        forces it looks at instead.
         """
+        if committee and settings.watchdog.max_force_deviation is None:
+            raise ConfigError("A committee is given, and no spread at which to speak up; set watchdog.max_force_deviation in eV/Å.")
         systems = [atoms] if isinstance(atoms, Atoms) else list(atoms)
         if not systems:
             raise SimulationError("There is no structure to simulate; give at least one.")
@@ -65,6 +73,7 @@ class Simulation:
         self.force_function.mobile = 1.0 - torch.tensor(np.concatenate(held), dtype=torch.float64, device=potential.device).unsqueeze(1)
         self._conditions = conditions_at(settings, 0, self.degrees_of_freedom)
         self.uncertainty = uncertainty
+        self.committee = list(committee)
         self.state = self.last_good = self.integrator.init(self._first_state(), self._conditions)
         self.watchdog = self._make_watchdog(None)
         self._inspect(self.state)
@@ -104,14 +113,24 @@ class Simulation:
     def _inspect(self, state: State) -> None:
         """Let the watchdog look at a new state."""
         warnings = self.watchdog.check(state, self.force_function.graph)
-        graph = self.force_function.graph
-        if self.uncertainty is not None and graph is not None and self.watchdog.deviations_due(state.step):
-            deviations = self.uncertainty.deviations(self.potential, graph)["forces"]
-            warnings += self.watchdog.check_deviations(state, deviations, self.uncertainty.record.rmse["forces"])
+        if self.watchdog.deviations_due(state.step):
+            warnings += self._extrapolation(state)
         for sentence in warnings:
             logger.warning(sentence)
         if self.watchdog.due(state.step):
             self.last_good = state
+
+    def _extrapolation(self, state: State) -> list[str]:
+        """Let the watchdog look at the standard deviations of the forces, if there are any."""
+        graph = self.force_function.graph
+        assert graph is not None
+        if self.committee:
+            members = [self.potential.evaluate(graph)["forces"], *(member.evaluate(graph)["forces"] for member in self.committee)]
+            return self.watchdog.check_deviations(state, torch.stack(members).std(dim=0))
+        if self.uncertainty is None:
+            return []
+        deviations = self.uncertainty.deviations(self.potential, graph)["forces"]
+        return self.watchdog.check_deviations(state, deviations, self.uncertainty.record.rmse["forces"])
 
     def current_atoms(self, system: int = 0, state: State | None = None) -> Atoms:
         """Return a structure with position, cell and velocities, and with energy, forces and, in a cell, stress as results.

@@ -284,3 +284,19 @@ def test_a_step_that_fails_leaves_the_state(model_path, monkeypatch):
     with pytest.raises(SimulationError, match="In step 1, system 1: the energy is not finite"):
         simulation.step()
     assert simulation.state is before
+
+
+def test_a_committee_that_disagrees_is_told_or_stops(model_path, caplog):
+    potential, other = load_potential(model_path), load_potential(model_path)
+    with torch.no_grad():
+        other.network.embedding.weight.add_(0.1)
+    with pytest.raises(ConfigError, match="max_force_deviation"):
+        Simulation(ethanol(), potential, Settings(), committee=[other])
+    Simulation(ethanol(), potential, Settings(watchdog={**CALM, "max_force_deviation": 1e-9}), committee=[other])
+    assert "is uncertain by" in caplog.text
+    caplog.clear()
+    stop = {**CALM, "max_force_deviation": 1e-9, "on_extrapolation": "stop"}
+    with pytest.raises(SimulationError, match="extrapolates"):
+        Simulation(ethanol(), potential, Settings(watchdog=stop), committee=[other])
+    Simulation(ethanol(), potential, Settings(watchdog=stop), committee=[load_potential(model_path)])
+    assert not caplog.text
