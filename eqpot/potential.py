@@ -170,7 +170,12 @@ class Potential(nn.Module):
             result = {"energy": energy, "energies": energies.detach()}
             if gradient is not None:
                 result["forces"] = forces_from(gradient, graph.positions, graph.edge_index)
-                result["stress"] = stress_from(ordered_strain_derivatives(gradient, vectors, graph), graph.cells)
+                # Molecules need not pay for what they do not have.
+                has_cells = bool(graph.cells.any())
+                strain_derivative = ordered_strain_derivatives(gradient, vectors, graph) if has_cells else None
+                result["stress"] = (
+                    torch.zeros_like(graph.cells) if strain_derivative is None else stress_from(strain_derivative, graph.cells)
+                )
                 if stresses:
                     result["stresses"] = atomic_stresses(gradient, vectors, graph.cells, graph.edge_index, graph.batch)
         return result

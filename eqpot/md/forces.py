@@ -32,12 +32,19 @@ class PotentialForces:
         counts = torch.tensor([len(atoms) for atoms in systems])
         self.batch = torch.repeat_interleave(torch.arange(len(systems)), counts).to(device)
         self.graph: AtomGraph | None = None
+        self._limit: int | None = 0
         self.mobile = torch.ones(len(self.numbers), 1, dtype=torch.float64, device=device)
 
     def __call__(self, positions: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         edge_index, shifts = self.neighbors.update(positions, cells, self.pbc, self.batch)
         self.graph = AtomGraph(positions, self.numbers, cells, edge_index, shifts, self.batch)
-        results = [self.potential.evaluate(part) for part in split(self.graph, self._edges_at_a_time())]
+        if self._limit == 0:
+            self._limit = self._edges_at_a_time()
+        parts = split(self.graph, self._limit)
+        if len(parts) == 1:
+            result = self.potential.evaluate(self.graph)
+            return result["energy"], result["forces"] * self.mobile, result["stress"]
+        results = [self.potential.evaluate(part) for part in parts]
         energy, forces, stress = (torch.cat([result[name] for result in results]) for name in ("energy", "forces", "stress"))
         return energy, forces * self.mobile, stress
 

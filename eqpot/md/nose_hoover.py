@@ -93,10 +93,8 @@ def resting_chain(state: State, name: str) -> dict[str, torch.Tensor]:
 
 def step(state: State, force_function: ForceFunction, timestep: float, conditions: Conditions, relaxation_time: float) -> State:
     """Return the state one time step later; `heat` is what the chain has lost."""
-    number = state.step
     state = thermostat(state, timestep / 2, conditions, relaxation_time)
-    state = thermostat(verlet(state, force_function, timestep), timestep / 2, conditions, relaxation_time)
-    return replace(state, step=number + 1)
+    return thermostat(verlet(state, force_function, timestep), timestep / 2, conditions, relaxation_time)
 
 
 def thermostat(state: State, timestep: float, conditions: Conditions, relaxation_time: float) -> State:

@@ -32,9 +32,7 @@ __all__ = ["init", "rescale", "step"]
 
 def step(state: State, force_function: ForceFunction, timestep: float, conditions: Conditions, relaxation_time: float) -> State:
     """Return the state one time step later; what the thermostat adds to the kinetic energy is added to `heat`."""
-    number = state.step
-    state = rescale(verlet(state, force_function, timestep), timestep, conditions, relaxation_time)
-    return replace(state, step=number + 1)
+    return rescale(verlet(state, force_function, timestep), timestep, conditions, relaxation_time)
 
 
 def rescale(state: State, timestep: float, conditions: Conditions, relaxation_time: float) -> State:

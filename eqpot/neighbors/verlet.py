@@ -22,7 +22,10 @@ _BUILD_COST = 3.0
 
 @dataclass
 class _Reference:
-    """Structures when their pairs were found, the pairs, and how long they have served; skins, ages [n_structures]."""
+    """Structures when their pairs were found, the pairs, and how long they have served; skins, ages [n_structures].
+
+    is_whole: all pairs of open structures are kept, so that no motion can outdate them.
+    """
 
     positions: torch.Tensor
     cells: torch.Tensor
@@ -32,6 +35,7 @@ class _Reference:
     ages: torch.Tensor
     edge_index: torch.Tensor
     shifts: torch.Tensor
+    is_whole: bool = False
 
     def is_of(self, positions: torch.Tensor, cells: torch.Tensor, pbc: torch.Tensor, batch: torch.Tensor) -> bool:
         """Whether these are the same atoms and boundaries on the same device, wherever they have moved."""
@@ -106,6 +110,8 @@ class VerletList:
         if reference is None or not reference.is_of(positions, cells, pbc, batch):
             reference = self._reference = self._start(positions, cells, pbc, batch)
             needed, wraps = torch.full_like(reference.skins, torch.inf), None
+        elif reference.is_whole:
+            return within(positions, cells, batch, reference.edge_index, reference.shifts, self.cutoff)
         else:
             needed, wraps = _motion(reference, positions, cells, self.cutoff)
         reference.ages += 1
@@ -166,6 +172,7 @@ class VerletList:
         reference.cells = torch.where(stale.view(-1, 1, 1), cells, reference.cells)
         reference.skins[stale] = skin
         reference.skins[stale & whole] = torch.inf
+        reference.is_whole = bool(torch.isinf(reference.skins).all()) and not bool(pbc.any())
         reference.ages[stale] = 0
 
     def _best_skin(self, rate: float) -> float:
