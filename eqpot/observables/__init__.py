@@ -16,6 +16,7 @@ from eqpot.observables.series import (
 )
 from eqpot.observables.structure import RadialDistribution, radial_distribution
 from eqpot.observables.thermo import CanonicalTest, canonical_test, degrees_of_freedom, read_thermo
+from eqpot.observables.torsion import FreeEnergy, dihedral_angles, torsional_free_energy
 from eqpot.observables.trajectory import Trajectory, density, read_trajectory, unwrap
 from eqpot.observables.vibrations import Spectrum, velocity_autocorrelation, vibrational_spectrum
 
@@ -24,6 +25,7 @@ __all__ = [
     "CanonicalTest",
     "Diffusion",
     "Drift",
+    "FreeEnergy",
     "RadialDistribution",
     "Spectrum",
     "Trajectory",
@@ -33,6 +35,7 @@ __all__ = [
     "canonical_test",
     "degrees_of_freedom",
     "density",
+    "dihedral_angles",
     "drift",
     "einstein",
     "equilibration",
@@ -42,6 +45,7 @@ __all__ = [
     "read_thermo",
     "read_trajectory",
     "statistical_inefficiency",
+    "torsional_free_energy",
     "unwrap",
     "velocity_autocorrelation",
     "vibrational_spectrum",

@@ -19,6 +19,7 @@ from eqpot.observables import (
     canonical_test,
     degrees_of_freedom,
     density,
+    dihedral_angles,
     drift,
     einstein,
     equilibration,
@@ -27,6 +28,7 @@ from eqpot.observables import (
     radial_distribution,
     read_thermo,
     read_trajectory,
+    torsional_free_energy,
     unwrap,
     velocity_autocorrelation,
     vibrational_spectrum,
@@ -415,3 +417,41 @@ def test_trajectories_that_are_none_are_one_sentence(tmp_path):
     ase.io.write(tmp_path / "trajectory.traj", [Atoms("Ar2", np.eye(3)[:2])] * 3)
     found = read_trajectory(tmp_path, interval=5.0)
     assert (found.interval, found.velocities) == (5.0, None)
+
+
+def test_dihedral_angles_are_those_of_ase_wherever_the_cell_ends():
+    random = np.random.default_rng(0)
+    positions = random.normal(size=(20, 5, 3)) * 1.5
+    found = dihedral_angles(frames_of(positions, np.zeros((20, 3, 3)), pbc=False), [3, 0, 4, 1])
+    expected = [Atoms("Ar5", frame).get_dihedral(3, 0, 4, 1) for frame in positions]
+    np.testing.assert_allclose(np.mod(found, 360), expected, atol=1e-9)
+    wrapped = np.array([Atoms("Ar5", frame, cell=SHEARED, pbc=True).get_positions(wrap=True) for frame in positions])
+    again = dihedral_angles(frames_of(wrapped, np.broadcast_to(SHEARED, (20, 3, 3))), [3, 0, 4, 1])
+    np.testing.assert_allclose(again, found, atol=1e-9)
+    with pytest.raises(ConfigError, match="four different atoms"):
+        dihedral_angles(frames_of(positions, np.zeros((20, 3, 3)), pbc=False), [0, 1, 1, 2])
+    line = np.array([[[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [2, 1, 0]]])
+    with pytest.raises(DataError, match="in line"):
+        dihedral_angles(frames_of(line, np.zeros((1, 3, 3)), pbc=False), [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize("symmetry", [1, 3])
+def test_torsional_free_energy_is_that_of_the_distribution(symmetry):
+    """Samples of exp(-U / kT), U = B (1 - cos(s phi)) / 2 with its minimum at 0 and equivalent ones every 360 / s."""
+    random, temperature, barrier = np.random.default_rng(1), 300.0, 80.0
+    thermal = 1000 * BOLTZMANN * temperature
+    phi = random.uniform(-180, 180, size=400_000)
+    energy = barrier * (1 - np.cos(np.radians(symmetry * phi))) / 2
+    kept = phi[random.uniform(size=len(phi)) < np.exp(-energy / thermal)]
+    runs = kept[: len(kept) // 8 * 8].reshape(8, -1)
+    profile = torsional_free_energy(runs, temperature, n_bins=20, symmetry=symmetry)
+    expected = barrier * (1 - np.cos(np.radians(symmetry * profile.angles))) / 2
+    offset = np.average(profile.energies - expected, weights=1 / profile.errors**2)
+    deviations = (profile.energies - expected - offset) / profile.errors
+    assert np.abs(profile.angles).max() < 180 / symmetry
+    assert np.sqrt(np.mean(deviations**2)) < 2.5
+    assert profile.errors.max() < 5
+    single = torsional_free_energy(runs[0], temperature, n_bins=20, symmetry=symmetry)
+    assert np.nanmax(single.errors) > np.nanmin(single.errors) > 0
+    with pytest.raises(ConfigError, match="positive"):
+        torsional_free_energy(runs, 0.0)
