@@ -56,7 +56,7 @@ def test_the_readme_has_the_four_uses():
     assert len(snippets("README.md")) >= 4
 
 
-PAGES = ("README.md", "docs/ase.md", "docs/neighbors.md", "docs/observables.md", "docs/properties.md")
+PAGES = ("README.md", "docs/ase.md", "docs/dynamics.md", "docs/neighbors.md", "docs/observables.md", "docs/properties.md")
 
 
 @pytest.mark.parametrize(("language", "code"), [snippet for page in PAGES for snippet in snippets(page)])

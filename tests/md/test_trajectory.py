@@ -356,3 +356,17 @@ def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     for suffix in FORMATS:
         with pytest.raises((ConfigError, SimulationError), match="no folder|cannot be written"):
             open_trajectory(tmp_path / "missing" / f"a{suffix}", frame(0), 3)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_frame_without_results_is_a_frame(tmp_path, suffix):
+    path = tmp_path / f"bare{suffix}"
+    with open_trajectory(path, bulk("Si", cubic=True), 1) as trajectory:
+        trajectory.append(bulk("Si", cubic=True), step=0, time_fs=0.0)
+    if suffix != ".h5md":
+        assert ase.io.read(path).calc is None
+        return
+    with h5py.File(path) as file:
+        assert np.isnan(file["observables/potential_energy/value"][0])
+        assert np.isnan(file["particles/trajectory/force/value"][0]).all()
+        assert np.isfinite(file["particles/trajectory/position/value"][0]).all()
