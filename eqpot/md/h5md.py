@@ -192,7 +192,7 @@ class H5MDTrajectory(Trajectory):
         if self._n_frames == self._room:
             raise SimulationError(f"The trajectory {self.path} is full: room was kept for {self._room} frames.")
         # What a frame lacks is NaN: the file has its place.
-        results = {"energy": np.nan, "forces": np.full((len(frame), 3), np.nan), "stress": np.full(6, np.nan)}
+        results: dict[str, Any] = {"energy": np.nan, "forces": np.full((len(frame), 3), np.nan), "stress": np.full(6, np.nan)}
         results |= frame.calc.results if frame.calc else {}
         values = {
             f"particles/{GROUP}/position/value": frame.positions,
