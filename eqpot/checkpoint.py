@@ -30,5 +30,5 @@ def parse_checkpoint(content: bytes, path: Path) -> tuple[dict[str, Any], dict[s
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of writes that a kill cut short."""
-    for path in [*folder.glob(".*.safetensors.*"), *folder.glob(".*.csv.*")]:
+    for path in [path for kind in ("safetensors", "csv", "json") for path in folder.glob(f".*.{kind}.*")]:
         path.unlink()

@@ -20,11 +20,10 @@ def md(
     The run folder receives config.yaml, thermo.csv, trajectories, a restart file, final.extxyz and summary.json.
     """
     import json
-    import signal
     import sys
-    from types import FrameType
 
     from eqpot.cli.md_view import DynamicsView
+    from eqpot.cli.signals import exit_code, on_stop
     from eqpot.config_file import load_config
     from eqpot.data.read import read_structure
     from eqpot.errors import ConfigError
@@ -49,6 +48,8 @@ def md(
     )
     uncertainty = load_uncertainty(settings.potential)
     if resume is not None:
+        if steps is not None and steps < settings.dynamics.steps:
+            raise ConfigError(f"--steps is {steps}, and the run was started with {settings.dynamics.steps}; give more, or leave it out.")
         dynamics = settings.dynamics if steps is None else settings.dynamics.model_copy(update={"steps": steps})
         run = resume_run(resume, potential, dynamics, uncertainty, committee)
     else:
@@ -56,21 +57,12 @@ def md(
         simulation = Simulation(structures, potential, settings.dynamics, uncertainty, committee)
         record = json.loads(settings.model_dump_json())
         run = start_run(simulation, settings.output, settings.trajectory, settings.restart_minutes, record)
-    received: list[int] = []
-
-    def stop(number: int, _: FrameType | None) -> None:
-        # The next signal does what it always does: a run that hangs can still be ended.
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        received.append(number)
-        run.stop_requested = True
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    received = on_stop(lambda: setattr(run, "stop_requested", True))
     with DynamicsView(run.simulation, console) as view:
         summary = run.run(view.show)
     if summary is None:
         step = run.simulation.state.step
         console.print(f"Stopped at step {step}, and a restart file is written; eqpot md --resume {run.folder} goes on from there.")
-        sys.exit(128 + (received[0] if received else signal.SIGTERM))
+        sys.exit(exit_code(received))
     view.conclude(summary)
     console.print(f"Results are in {run.folder}")

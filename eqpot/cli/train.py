@@ -19,25 +19,15 @@ def train(
     `torchrun --nproc-per-node N -m eqpot train ...` divides the work among N processes.
     """
     import contextlib
-    import signal
     import sys
-    from types import FrameType
 
+    from eqpot.cli.signals import exit_code, on_stop
     from eqpot.cli.training_view import TrainingView
     from eqpot.config_file import load_config
     from eqpot.training import TrainConfig, Trainer
 
     trainer = Trainer(load_config(TrainConfig, config, overrides or []), resume=resume)
-    received: list[int] = []
-
-    def stop(number: int, _: FrameType | None) -> None:
-        # The next signal does what it always does: a run that hangs can still be ended.
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        received.append(number)
-        trainer.stop_requested = True
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    received = on_stop(lambda: setattr(trainer, "stop_requested", True))
     console.quiet = not trainer.processes.is_first
     n_edges = sum(sample.edge_index.shape[1] for sample in trainer.samples) / len(trainer.samples)
     console.print(
@@ -48,5 +38,5 @@ def train(
         finished = trainer.run(view.report)
     if not finished:
         console.print(f"Stopped at step {trainer.step}, and a checkpoint is written; the same command with --resume goes on from there.")
-        sys.exit(128 + (received[0] if received else signal.SIGTERM))
+        sys.exit(exit_code(received))
     console.print(f"The potential is {trainer.folder / 'potential.safetensors'}")

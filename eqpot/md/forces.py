@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from ase import Atoms
 
+from eqpot.data import batches_by_size
 from eqpot.graph import AtomGraph
 from eqpot.neighbors import VerletList
 from eqpot.network.reference_config import ReferenceConfig
@@ -79,15 +80,7 @@ def split(graph: AtomGraph, n_edges: int | None) -> list[AtomGraph]:
     if n_edges is None or graph.edge_index.shape[1] <= n_edges or graph.n_structures == 1:
         return [graph]
     counts = torch.bincount(graph.batch.index_select(0, graph.edge_index[1]), minlength=graph.n_structures).tolist()
-    parts: list[list[int]] = []
-    total = 0
-    for structure, count in enumerate(counts):
-        if not parts or total + count > n_edges:
-            parts.append([])
-            total = 0
-        parts[-1].append(structure)
-        total += count
-    return [_part(graph, members[0], members[-1] + 1) for members in parts]
+    return [_part(graph, members[0], members[-1] + 1) for members in batches_by_size(counts, n_edges)]
 
 
 def _part(graph: AtomGraph, first: int, end: int) -> AtomGraph:

@@ -48,7 +48,7 @@ def load_restart(
 ) -> tuple[Simulation, dict[str, Any]]:
     """Return the simulation as it was, and the extra mapping; ConfigError if the potential or the settings are not those of the file.
 
-    settings: by default those of the file. More steps than it has are allowed.
+    settings: by default those of the file. More steps than it has are allowed; with fewer the run goes on to those of the file.
     """
     try:
         content = path.read_bytes()
@@ -56,6 +56,9 @@ def load_restart(
         raise ConfigError(f"There is no restart file {path}; check the folder, or start the run anew.") from error
     header, tensors = parse_checkpoint(content, path)
     stored = Settings(**header["settings"])
+    if settings is not None:
+        # A run that was made longer has its first number of steps in config.yaml.
+        settings = settings.model_copy(update={"steps": max(settings.steps, stored.steps)})
     if settings is not None and (differences := _differences(stored, settings)):
         raise ConfigError(f"The run of {path} was started with other settings ({'; '.join(differences)}); resume with the same ones.")
     if weights_hash(potential) != header["potential"]:
@@ -79,9 +82,8 @@ def weights_hash(potential: Potential) -> str:
 
 
 def _differences(stored: Settings, asked: Settings) -> list[str]:
-    names = [name for name in Settings.model_fields if getattr(stored, name) != getattr(asked, name)]
-    is_longer = asked.steps > stored.steps
-    return [f"{name}: {getattr(stored, name)} -> {getattr(asked, name)}" for name in names if not (name == "steps" and is_longer)]
+    names = [name for name in Settings.model_fields if name != "steps" and getattr(stored, name) != getattr(asked, name)]
+    return [f"{name}: {getattr(stored, name)} -> {getattr(asked, name)}" for name in names]
 
 
 def _systems(tensors: Mapping[str, torch.Tensor]) -> list[Atoms]:

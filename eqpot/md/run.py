@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 from ase.io.extxyz import write_xyz
 
+from eqpot.checkpoint import remove_leftovers
 from eqpot.errors import ConfigError, SimulationError
 from eqpot.files import write_atomically
 from eqpot.md.restart import load_restart, save_restart
@@ -110,10 +111,10 @@ class Run:
             assert isinstance(trajectory, Trajectory)
             trajectory.append(frames[system], self.simulation.state.step, self.simulation.time)
 
-    def _save(self, folder: Path | None = None) -> None:
+    def _save(self) -> None:
         """Bring all files to the disk, and then the restart file that knows how far they are."""
         self.extra["marks"] = {name: output.mark() for name, output in self._outputs.items()}
-        save_restart((folder or self.folder) / RESTART, self.simulation, self.extra)
+        save_restart(self.folder / RESTART, self.simulation, self.extra)
 
     def _keep_last(self, error: SimulationError) -> SimulationError:
         """Keep the last good frame, a restart file of the present one and the sentence, and return the error to raise."""
@@ -167,8 +168,7 @@ def resume_run(
 ) -> Run:
     """Return the run of a folder where its restart file stands; errors as in `load_restart`."""
     folder = Path(folder)
-    for leftover in folder.glob(".*.*"):
-        leftover.unlink()
+    remove_leftovers(folder)
     simulation, extra = load_restart(folder / RESTART, potential, settings, uncertainty, committee)
     return Run(simulation, folder, extra)
 

@@ -99,7 +99,21 @@ def open_trajectory(path: str | Path, atoms: Atoms, n_frames: int, mark: Mark | 
         return AseTrajectory(path, mark) if path.suffix == ".traj" else H5MDTrajectory(path, atoms, n_frames, mark)
 
 
-class Table(Output):
+class Appended(Output):
+    """A file whose records are appended as text, in `_file`; what a mark says is its length."""
+
+    _file: AppendedFile
+
+    def mark(self) -> Mark:
+        with reported(self.path):
+            self._file.sync()
+        return {"bytes": self._file.length}
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Table(Appended):
     """A table in CSV, its columns the keys of the first row."""
 
     def __init__(self, path: Path, mark: Mark | None = None) -> None:
@@ -118,16 +132,8 @@ class Table(Output):
         with reported(self.path):
             self._file.append(text.getvalue().encode())
 
-    def mark(self) -> Mark:
-        with reported(self.path):
-            self._file.sync()
-        return {"bytes": self._file.length}
 
-    def close(self) -> None:
-        self._file.close()
-
-
-class ExtxyzTrajectory(Trajectory):
+class ExtxyzTrajectory(Appended, Trajectory):
     """Extended XYZ: eight digits after the point; momenta in ASE's units, forces in eV/Å."""
 
     def __init__(self, path: Path, mark: Mark | None) -> None:
@@ -138,14 +144,6 @@ class ExtxyzTrajectory(Trajectory):
         text = io.StringIO()
         write_xyz(text, [frame])
         self._file.append(text.getvalue().encode())
-
-    def mark(self) -> Mark:
-        with reported(self.path):
-            self._file.sync()
-        return {"bytes": self._file.length}
-
-    def close(self) -> None:
-        self._file.close()
 
 
 class AseTrajectory(Trajectory):

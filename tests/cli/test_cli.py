@@ -93,6 +93,11 @@ def test_fit_evaluate_run_export(tmp_path):
     longer = eqpot("md", "--resume", "md", "--steps", "30", cwd=tmp_path)
     assert longer.returncode == 0, longer.stderr
     assert len(ase.io.read(tmp_path / "md" / "trajectory.extxyz", ":")) == 4
+    # config.yaml still has the first number of steps.
+    again = eqpot("md", "--resume", "md", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert json.loads((tmp_path / "md" / "summary.json").read_text())["steps"] == 30
+    assert_one_sentence(eqpot("md", "--resume", "md", "--steps", "10", cwd=tmp_path), "--steps is 10", "started with 20")
 
 
 def test_convert_an_official_checkpoint(tmp_path):
