@@ -24,11 +24,13 @@ from typing import Any
 import torch
 from tasks import MOLECULES, TASKS, Task
 
+from accuracy_tables import Results, Row, budget_tables, recipe_tables
 from contest import Contestant, Worker, WorkerError
 from eqpot import load_potential
-from eqpot.data import label_graphs, read_frames
+from eqpot.data import LabelKeys, label_graphs, read_frames
 from eqpot.files import write_atomically
 from eqpot.training import TrainConfig, Trainer, evaluate
+from eqpot.units import GIGAPASCAL
 
 EQPOT = Contestant("eqpot", "eqpot")
 PEERS = (
@@ -57,30 +59,27 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """What differs from the defaults of `eqpot train` when eqpot alone is trained to the end."""
 
-Results = dict[str, dict[str, dict[str, Any]]]
-"""Table -> "task, contestant" -> what was measured."""
 
-
-def measured(potential: Path, tests: Sequence[Path]) -> dict[str, float]:
-    """Return the errors of a potential on all test frames: energies of structures in meV, forces in meV/Å, stress in GPa."""
+def measured(potential: Path, test: Path, keys: LabelKeys) -> dict[str, float]:
+    """Return the errors of a potential on test frames: energies of structures and per atom in meV, forces in meV/Å, stresses in GPa."""
     loaded = load_potential(potential)
-    found = evaluate(loaded, label_graphs([frame for test in tests for frame in read_frames(test)], loaded.cutoff))
+    found = evaluate(loaded, label_graphs(read_frames(test, keys), loaded.cutoff))
     names = {
-        "energy_{}": "energy_{}_mev",
-        "energy_per_atom_{}": "energy_{}_mev_per_atom",
-        "force_{}": "force_{}_mev_per_ang",
-        "stress_{}": "stress_{}_mev_per_ang3",
+        "energy_{}": ("energy_{}_mev", 1.0),
+        "energy_per_atom_{}": ("energy_{}_mev_per_atom", 1.0),
+        "force_{}": ("force_{}_mev_per_ang", 1.0),
+        "stress_{}": ("stress_{}_mev_per_ang3", 1e-3 / GIGAPASCAL),
     }
     return {
-        mine.format(kind): found[theirs.format(kind)]
-        for mine, theirs in names.items()
+        mine.format(kind): unit * found[theirs.format(kind)]
+        for mine, (theirs, unit) in names.items()
         for kind in ("mae", "rmse")
         if theirs.format(kind) in found
     }
 
 
-def train(task: Task, recipe: Mapping[str, Any], data: Path, folder: Path, seed: int, seconds: float | None = None) -> dict[str, Any]:
-    """Train eqpot in a run folder, from its checkpoint if there is one; return errors and what it took.
+def train(task: Task, recipe: Mapping[str, Any], data: Path, folder: Path, seed: int, seconds: float | None = None) -> dict[str, Row]:
+    """Train eqpot in a run folder, from its checkpoint if there is one; return errors on every test, and what it took.
 
     To the end of the recipe, or for so many seconds of CPU time; compilation is left out as everywhere.
     """
@@ -90,25 +89,27 @@ def train(task: Task, recipe: Mapping[str, Any], data: Path, folder: Path, seed:
     config = TrainConfig.model_validate(task.config(data, folder, recipe.get("network", {}), training, seed))
     trainer = Trainer(config, resume=folder.exists(), clock=time.process_time)
     trainer.run()
-    errors = measured(folder / "potential.safetensors", [data / test for test in task.tests])
-    return {**errors, "steps": trainer.step, "seconds": trainer.seconds, "parameters": trainer.n_parameters}
+    effort = {"steps": trainer.step, "seconds": trainer.seconds, "parameters": trainer.n_parameters, "seed": seed}
+    keys = LabelKeys(stress=config.data.stress_key)
+    potential = folder / "potential.safetensors"
+    return {name: {**measured(potential, data / test, keys), **effort} for name, test in task.tests.items()}
 
 
-def train_peer(contestant: Contestant, task: Task, data: Path, seconds: float, seed: int) -> dict[str, Any]:
-    paths = {"train": str(data / task.train), "test": str(data / task.tests[0]), "n_train": task.data["n_train"]}
+def train_peer(contestant: Contestant, task: Task, data: Path, seconds: float, seed: int) -> Row:
+    paths = {"train": str(data / task.train), "test": str(data / task.test), "n_train": task.data["n_train"]}
     with Worker(contestant, fit=True, seconds=seconds, seed=seed, **paths) as worker:
-        return worker.facts
+        return {**worker.facts, "seed": seed}
 
 
-def in_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+def in_process(function: Callable[..., dict[str, Row]], *arguments: Any) -> dict[str, Row]:
     """Call in a fresh process: no run meets what another one left behind."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
-def keep(path: Path, table: str, name: str, row: Mapping[str, Any]) -> None:
+def keep(path: Path, table: str, name: str, row: Row) -> None:
     """Add a row to the results, which other processes may write to meanwhile."""
-    results: Results = json.loads(path.read_text()) if path.exists() else {}
+    results = load(path)
     facts = {"machine": machine(), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d")}
     results.setdefault(table, {})[name] = {**row, **facts}
     write_atomically(path, json.dumps(results, indent=1, sort_keys=True).encode())
@@ -122,8 +123,13 @@ def machine() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
+def load(path: Path) -> Results:
+    results: Results = json.loads(path.read_text()) if path.exists() else {}
+    return results
+
+
 def done(path: Path, table: str, name: str) -> bool:
-    return path.exists() and name in json.loads(path.read_text()).get(table, {})
+    return name in load(path).get(table, {})
 
 
 def run_budget(tasks: Sequence[str], contestants: Sequence[str], data: Path, runs: Path, seconds: float, seed: int, path: Path) -> None:
@@ -134,39 +140,22 @@ def run_budget(tasks: Sequence[str], contestants: Sequence[str], data: Path, run
                 continue
             try:
                 if contestant is EQPOT:
-                    row = in_process(train, task, BUDGET_RECIPES[task_name], data, runs / f"budget-{task_name}", seed, seconds)
+                    rows = in_process(train, task, BUDGET_RECIPES[task_name], data, runs / f"budget-{task_name}", seed, seconds)
+                    row = next(iter(rows.values()))
                 else:
                     row = train_peer(contestant, task, data, seconds, seed)
             except WorkerError as error:
                 print(f"left out: {name}: {error}", file=sys.stderr)
                 continue
-            keep(path, "budget", name, {**row, "seed": seed})
+            keep(path, "budget", name, row)
 
 
 def run_recipes(tasks: Sequence[str], data: Path, runs: Path, seed: int, path: Path) -> None:
     for name in tasks:
-        if not done(path, "recipes", name):
-            row = in_process(train, TASKS[name], RECIPES[name], data, runs / name, seed)
-            keep(path, "recipes", name, {**row, "seed": seed})
-
-
-def budget_tables(results: Results) -> str:
-    """Return a table of every task of the equal budget, the lowest force error first."""
-    rows = results.get("budget", {})
-    tables = []
-    for task in dict.fromkeys(name.split(", ")[0] for name in rows):
-        lines = [
-            f"| {task} | force MAE, meV/Å | energy MAE, meV | steps | ms a step | parameters |",
-            "| --- | --- | --- | --- | --- | --- |",
-        ]
-        chosen = {name.split(", ", 1)[1]: row for name, row in rows.items() if name.startswith(f"{task}, ")}
-        for name, row in sorted(chosen.items(), key=lambda item: item[1]["force_mae"]):
-            lines.append(
-                f"| {name} | {row['force_mae']:.2f} | {row['energy_mae']:.2f} | {row['steps']:,} | "
-                f"{1000 * row['seconds'] / row['steps']:.1f} | {row['parameters']:,} |"
-            )
-        tables.append("\n".join(lines))
-    return "\n\n".join(tables)
+        titles = {test: f"{name}, {test}" if test else name for test in TASKS[name].tests}
+        if not all(done(path, "recipes", title) for title in titles.values()):
+            for test, row in in_process(train, TASKS[name], RECIPES[name], data, runs / name, seed).items():
+                keep(path, "recipes", titles[test], row)
 
 
 def main() -> None:
@@ -186,12 +175,13 @@ def main() -> None:
             parser.error("give the data folder with --data or in EQPOT_DATA")
         if arguments.runs is None:
             parser.error("give the folder of the runs with --runs")
-        tasks, data, runs, seed, results = (getattr(arguments, name) for name in ("tasks", "data", "runs", "seed", "results"))
+        tasks, data, runs, seed, path = (getattr(arguments, name) for name in ("tasks", "data", "runs", "seed", "results"))
         if arguments.budget:
-            run_budget(tasks, arguments.contestants, data, runs, arguments.seconds, seed, results)
+            run_budget(tasks, arguments.contestants, data, runs, arguments.seconds, seed, path)
         else:
-            run_recipes(tasks, data, runs, seed, results)
-    print(budget_tables(json.loads(arguments.results.read_text())))
+            run_recipes(tasks, data, runs, seed, path)
+    results = load(arguments.results)
+    print("\n\n".join([*budget_tables(results), *recipe_tables(results)]))
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def run_one(task: Task, overrides: Mapping[str, Any], data: Path, seconds: float
         trainer.run()
         path = Path(name) / "run" / "potential.safetensors"
         single, double = (load_potential(path, dtype=dtype) for dtype in ("float32", "float64"))
-        test = read_frames(data / task.tests[0])
+        test = read_frames(data / task.test)
         errors = evaluate(single, label_graphs(test, single.cutoff))
         return {
             "force_mae": errors["force_mae_mev_per_ang"],
@@ -146,7 +146,7 @@ def measure_costs(results: Results, tasks: Mapping[str, Task], data: Path, round
     torch.set_num_threads(1)
     for task_name, task in tasks.items():
         rows = results[task_name]
-        atoms = read_frames(data / task.tests[0])[0].atoms
+        atoms = read_frames(data / task.test)[0].atoms
         with tempfile.TemporaryDirectory() as folder:
             potentials = {name: loaded(task, row["network"], data, Path(folder)) for name, row in rows.items()}
         graphs = {name: build_graph(atoms, potential.cutoff) for name, potential in potentials.items()}

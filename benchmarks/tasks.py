@@ -16,12 +16,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Task:
-    """Data to learn from, and the settings of `eqpot train` that belong to them."""
+    """Data to learn from, and the settings of `eqpot train` that belong to them; where there are several tests, they have names."""
 
     train: str
-    tests: tuple[str, ...]
+    tests: Mapping[str, str]
     data: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def test(self) -> str:
+        """The test, or the first of several."""
+        return next(iter(self.tests.values()))
 
     def config(self, folder: Path, output: Path, network: Mapping[str, Any], training: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
         """Return the configuration of a run; folder is that of the data."""
@@ -50,19 +55,19 @@ ORDERED = {"n_train": 950, "n_valid": 50, "split": "ordered", "reference_energie
 _CRYSTAL = {"batch_size": 2, "energy_weight": 30}
 
 TASKS = {
-    **{name: Task(f"rmd17/rmd17_{name}_train_01.npz", (f"rmd17/rmd17_{name}_test_01.npz",), ORDERED) for name in MOLECULES},
+    **{name: Task(f"rmd17/rmd17_{name}_train_01.npz", {"": f"rmd17/rmd17_{name}_test_01.npz"}, ORDERED) for name in MOLECULES},
     "acetylacetone": Task(
-        "acac/train_300K.extxyz.gz", ("acac/test_MD_300K.extxyz.gz",), {"n_train": 450, "n_valid": 50, "reference_energies": "mean"}
+        "acac/train_300K.extxyz.gz", {"": "acac/test_MD_300K.extxyz.gz"}, {"n_train": 450, "n_valid": 50, "reference_energies": "mean"}
     ),
     **{
-        name: Task(f"mlearn/{symbol}_train.extxyz.gz", (f"mlearn/{symbol}_test.extxyz.gz",), {}, _CRYSTAL)
+        name: Task(f"mlearn/{symbol}_train.extxyz.gz", {"": f"mlearn/{symbol}_test.extxyz.gz"}, {}, _CRYSTAL)
         for name, symbol in (("lithium", "Li"), ("molybdenum", "Mo"), ("silicon", "Si"))
     },
     # The stresses of copper lack a constant pressure and contradict its energies.
-    "copper": Task("mlearn/Cu_train.extxyz.gz", ("mlearn/Cu_test.extxyz.gz",), {"stress_key": None}, _CRYSTAL),
+    "copper": Task("mlearn/Cu_train.extxyz.gz", {"": "mlearn/Cu_test.extxyz.gz"}, {"stress_key": None}, _CRYSTAL),
     "MoNbTaW": Task(
         "monbtaw/train.extxyz.gz",
-        tuple(f"monbtaw/test_{name}.extxyz.gz" for name in ("Mo", "Nb", "Ta", "MoTa", "NbMo", "TaW")),
+        {name: f"monbtaw/test_{name}.extxyz.gz" for name in ("Mo", "Nb", "Ta", "MoTa", "NbMo", "TaW")},
         {},
         {"batch_size": 4, "energy_weight": 30},
     ),

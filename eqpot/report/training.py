@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from ase.data import chemical_symbols
+from ase.stress import full_3x3_to_voigt_6_stress
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -171,11 +172,12 @@ def _force_parities(predictions: Sequence[Prediction]) -> list[tuple[Figure, str
 
 
 def _stress_pairs(predictions: Sequence[Prediction]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return labels and predictions of the stress components in GPa, or None where there are no labels."""
+    """Return labels and predictions of the six stress components in GPa, or None where there are no labels."""
     pairs = [(item.frame.stress, item.stress) for item in predictions if item.frame.stress is not None]
     if not pairs:
         return None
-    return np.ravel([label for label, _ in pairs]) / GIGAPASCAL, np.ravel([stress for _, stress in pairs]) / GIGAPASCAL
+    labels, predicted = (np.ravel([full_3x3_to_voigt_6_stress(stress) for stress in side]) for side in zip(*pairs, strict=True))
+    return labels / GIGAPASCAL, predicted / GIGAPASCAL
 
 
 def _stress_parity(predictions: Sequence[Prediction]) -> list[tuple[Figure, str]]:

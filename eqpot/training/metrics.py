@@ -10,6 +10,7 @@ from eqpot.errors import UnknownElementError
 from eqpot.potential import Potential
 
 _MILLI = 1e3
+_VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 _METRICS = ("energy_{}_mev", "energy_{}_mev_per_atom", "force_{}_mev_per_ang", "stress_{}_mev_per_ang3", "virial_{}_mev_per_atom")
 
 
@@ -32,7 +33,7 @@ def evaluate(
     """Return MAE and RMSE over the data, for every quantity that any frame has a label of.
 
     Keys `energy_mae_mev` (whole structure), `energy_mae_mev_per_atom`, `force_mae_mev_per_ang` (components), `stress_mae_mev_per_ang3`
-    (all nine components) and `virial_mae_mev_per_atom` (stress times volume per atom); the same with `rmse`. Processes that evaluate a
+    (its six components) and `virial_mae_mev_per_atom` (stress times volume per atom); the same with `rmse`. Processes that evaluate a
     `share` each pass `sum_shares`, which adds a tensor over all of them.
     """
     # Of every quantity the sum of absolute errors, the sum of squares, and how many there are.
@@ -55,9 +56,9 @@ def _errors(potential: Potential, batch: LabelledGraph) -> list[torch.Tensor]:
     counts = torch.bincount(graph.batch, minlength=graph.n_structures)
     energy = ((result["energy"] - batch.energy) * _MILLI)[batch.has_energy]
     forces = ((result["forces"] - batch.forces) * _MILLI)[batch.has_forces[graph.batch]]
-    stress = ((result["stress"] - batch.stress) * _MILLI)[batch.has_stress]
+    stress = ((result["stress"] - batch.stress) * _MILLI)[batch.has_stress][:, *_VOIGT]
     volume_per_atom = (torch.linalg.det(graph.cells).abs() / counts)[batch.has_stress]
-    return [energy, energy / counts[batch.has_energy], forces, stress, stress * volume_per_atom.view(-1, 1, 1)]
+    return [energy, energy / counts[batch.has_energy], forces, stress, stress * volume_per_atom.unsqueeze(1)]
 
 
 def _batches(data: Sequence[LabelledGraph], atoms_per_batch: int) -> list[LabelledGraph]:

@@ -1,14 +1,17 @@
 """The benchmark of accuracy: budgets are kept, runs go on, peers learn, and the tables hold what was measured."""
 
 import json
+from dataclasses import replace
 
 import accuracy
 import numpy as np
 import pytest
 import torch
-from accuracy import budget_tables, run_budget, run_recipes
+from accuracy import run_budget, run_recipes
 from tasks import TASKS, Task
 
+import published
+from accuracy_tables import budget_tables, recipe_tables
 from eqpot.network.config import NetworkConfig
 from eqpot.training import TrainConfig
 from helpers import DATA
@@ -16,7 +19,7 @@ from workers import learner as learning
 from workers import ponita
 
 SMALL = {"network": {"n_channels": 4, "radial_width": 8, "cutoff": 3.0}, "training": {"compile": False}}
-TASK = Task("ethanol.npz", ("ethanol.npz",), {"n_train": 20, "n_valid": 10, "reference_energies": "mean"})
+TASK = Task("ethanol.npz", {"": "ethanol.npz"}, {"n_train": 20, "n_valid": 10, "reference_energies": "mean"})
 
 
 @pytest.fixture
@@ -46,9 +49,34 @@ def test_budget_and_recipe_are_kept_and_not_done_again(small, tmp_path):
     run_budget(["small"], ["eqpot"], DATA, tmp_path, 0.5, 0, path)
     run_recipes(["small"], DATA, tmp_path / "runs", 0, path)
     assert json.loads(path.read_text()) == results
-    table = budget_tables(results)
+    (table,) = budget_tables(results)
     assert f"| eqpot | {row['force_mae']:.2f} |" in table
     assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_a_task_of_several_tests_has_a_row_for_each(small, tmp_path, monkeypatch):
+    monkeypatch.setitem(TASKS, "small", replace(TASK, tests={"first": "ethanol.npz", "second": "ethanol.npz"}))
+    run_recipes(["small"], DATA, tmp_path / "runs", 0, tmp_path / "results.json")
+    rows = json.loads((tmp_path / "results.json").read_text())["recipes"]
+    assert list(rows) == ["small, first", "small, second"]
+    assert rows["small, first"]["force_mae"] == rows["small, second"]["force_mae"]
+
+
+def test_recipes_stand_beside_what_is_published():
+    row = {"energy_mae": 0.5, "force_mae": 2.25, "steps": 1000, "seconds": 3600.0}
+    metal = {"energy_per_atom_mae": 0.5, "force_mae": 22.5, "stress_mae": 0.0123, "steps": 1000, "seconds": 1800.0}
+    molecules, crystals = recipe_tables({"recipes": {"ethanol": row, "copper": metal, "MoNbTaW, Mo": metal}})
+    assert "| ethanol | 0.5 / 2.25 | 0.4 / 2.1 | 0.4 / 2.1 | 0.4 / 2.8 | 2.7 / 10 | 0.4 / 2.5 | 1,000 | 1.0 |" in molecules
+    assert "| MoNbTaW, Mo | 0.5 / 22.5 / 0.0123 | 2.48 / 126 / 0.853 |  | 1,000 | 0.5 |" in crystals
+    for table in (molecules, crystals):
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_every_recipe_has_published_errors_beside_it():
+    known = {**published.MOLECULES, **published.ACETYLACETONE, **published.CRYSTALS}
+    rows = {f"{name}, {test}" if test else name for name, task in TASKS.items() for test in task.tests}
+    assert rows == set(known)
+    assert set(accuracy.RECIPES) == set(TASKS)
 
 
 def test_a_peer_that_is_not_installed_is_left_out(small, tmp_path, capsys, monkeypatch):

@@ -12,7 +12,7 @@ from helpers import DATA
 
 SMALL = {"n_channels": 4, "radial_width": 8, "cutoff": 3.0}
 SPLIT = {"n_train": 20, "n_valid": 10, "reference_energies": "mean"}
-TASK = Task("ethanol.npz", ("ethanol.npz",), SPLIT, {"compile": False})
+TASK = Task("ethanol.npz", {"": "ethanol.npz"}, SPLIT, {"compile": False})
 BUDGET = 0.8
 
 

@@ -1,6 +1,7 @@
 """What the loss counts, and how much; A19."""
 
 import dataclasses
+import math
 import shutil
 
 import pytest
@@ -94,6 +95,16 @@ def test_errors_are_of_the_labels_that_are_there():
     for key in ("stress_mae_mev_per_ang3", "virial_mae_mev_per_atom"):
         assert measured[key] == pytest.approx((alone[0][key] + alone[1][key]) / 2)
     assert not any(name.startswith("energy") for name in evaluate(potential, partial[:1]))
+
+
+def test_stress_errors_are_those_of_the_six_components():
+    """As LAMMPS and publications count them: an off-diagonal component is one, not two."""
+    potential, items = random_potential((14,)), labelled()
+    wrong = potential.evaluate(items[0].graph)["stress"]
+    wrong[:, 0, 1] = wrong[:, 1, 0] = wrong[0, 0, 1] + 0.006
+    measured = evaluate(potential, [dataclasses.replace(items[0], stress=wrong)])
+    assert measured["stress_mae_mev_per_ang3"] == pytest.approx(1.0)
+    assert measured["stress_rmse_mev_per_ang3"] == pytest.approx(6 / math.sqrt(6))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
