@@ -43,6 +43,7 @@ def examine_model(path: str | Path) -> tuple[dict[str, Any], list[Finding]]:
         "elements": ", ".join(header.elements),
         "cutoff": header.cutoff,
         "dtype": header.dtype,
+        "shortest distances, Å": ", ".join(f"{pair} {distance:.2f}" for pair, distance in header.shortest_distances.items()) or "unknown",
         "versions": ", ".join(f"{name} {number}" for name, number in header.versions.items()),
         "data sha256": header.training.get("data_sha256", "unknown"),
         "fused kernel": "used" if fused else "; ".join(reasons.texts) or "there is none for this architecture",

@@ -27,7 +27,7 @@ from eqpot.network.reference_config import ReferenceConfig
 from eqpot.potential import DTYPES, Potential, check_device
 from eqpot.uncertainty import Uncertainty, UncertaintyRecord, check_directions
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _HEADER_KEY = "eqpot"
 _DIRECTIONS = "uncertainty.directions"
 _UNITS = {"energy": "eV", "length": "angstrom"}
@@ -64,6 +64,7 @@ class ModelHeader(BaseModel):
     dtype: Literal["float32", "float64"]
     versions: dict[str, str]
     training: dict[str, Any]
+    shortest_distances: dict[str, float] = {}
     radial_table: RadialTable | None = None
     uncertainty: UncertaintyRecord | None = None
 
@@ -89,6 +90,9 @@ class ModelHeader(BaseModel):
             raise ValueError(f"the architecture is {self.architecture} and the geometry of the network {self.network.geometry}")
         if self.cutoff != self.network.cutoff:
             raise ValueError(f"the cutoff is {self.cutoff} and that of the network {self.network.cutoff}")
+        pairs = [f"{first}-{second}" for first in self.elements for second in self.elements]
+        if not all(name in pairs and distance > 0 for name, distance in self.shortest_distances.items()):
+            raise ValueError("the shortest distances are not positive ones of pairs of these elements")
         if self.units != _UNITS:
             raise ValueError(f"the units are {self.units}")
         return self
@@ -114,6 +118,7 @@ def save_potential(
         dtype="float32" if potential.dtype == torch.float32 else "float64",
         versions={"eqpot": version("eqpot"), "torch": version("torch"), "python": platform.python_version()},
         training=training or {},
+        shortest_distances=potential.shortest_distances,
         radial_table=_radial_table(network),
         uncertainty=uncertainty.record if uncertainty else None,
     )
@@ -159,6 +164,7 @@ def load_potential(path: str | Path, device: str = "cpu", dtype: str | None = No
         network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in tensors.items()})
     except (KeyError, RuntimeError, ValueError, ConfigError) as error:
         raise ModelFileError(f"The model file {path} does not hold together ({_first_line(error)}); fetch or export it again.") from error
+    potential.shortest_distances = header.shortest_distances
     potential.to(device).eval().requires_grad_(False)
     potential.fuse()
     return potential

@@ -102,6 +102,8 @@ class Potential(nn.Module):
             )
         self.network = network
         self.kernel_choice: KernelChoice | None = None
+        # Of the training data, Å, by pair of elements (`eqpot.distances`); empty where nobody knows.
+        self.shortest_distances: dict[str, float] = {}
         self.elements = list(elements)
         # Without a cutoff every atom is everyone's neighbour; `neighbor_list` takes infinity for that.
         self.cutoff = math.inf if network.config.cutoff is None else float(network.config.cutoff)

@@ -107,6 +107,8 @@ def test_missing_truncated_foreign_and_newer_files_are_refused(tmp_path, model_p
         {"network": {"n_channels": 4}},
         {"network": None},
         {"dtype": "float16"},
+        {"shortest_distances": {"H-Xe": 1.0}},
+        {"shortest_distances": {"H-C": 0.0}},
     ],
     ids=str,
 )

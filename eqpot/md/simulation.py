@@ -108,7 +108,8 @@ class Simulation:
         hottest = torch.tensor(temperatures, dtype=torch.float64, device=self.potential.device).amax(dim=0)
         if self.settings.ensemble == "nve":
             hottest = torch.maximum(hottest, self.state.temperature(self.degrees_of_freedom))
-        return Watchdog(self.settings.watchdog, self.state, self.degrees_of_freedom, hottest, self.settings.timestep, memory)
+        known = self.potential.shortest_distances
+        return Watchdog(self.settings.watchdog, self.state, self.degrees_of_freedom, hottest, self.settings.timestep, memory, known)
 
     def _inspect(self, state: State) -> None:
         """Let the watchdog look at a new state."""

@@ -5,6 +5,7 @@
 | energy or force not finite | | stop |
 | temperature | `max_temperature`, or 3 q T, see `temperature_limits` | stop |
 | distance over the sum of covalent radii (Cordero et al. 2008) | `min_distance` | stop |
+| distance over the shortest of the two elements in the training data | `min_trained_distance` | warn, or stop |
 | volume over that at the start, or its inverse | `max_volume_change` | stop |
 | drift of the conserved energy | `max_drift`, see `_drifts` | warn; stop at ten times the limit |
 | standard deviation of an atom's force | `max_force_deviation` | warn, or stop |
@@ -13,7 +14,7 @@ Elements that the potential does not know are an error before any step.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -22,8 +23,9 @@ from ase.data import chemical_symbols, covalent_radii
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import gammainccinv
 
+from eqpot.distances import distance_table, edge_lengths
 from eqpot.errors import SimulationError
-from eqpot.graph import AtomGraph, edge_vectors
+from eqpot.graph import AtomGraph
 from eqpot.md.state import State
 from eqpot.units import BOLTZMANN
 
@@ -50,6 +52,9 @@ class WatchdogSettings(BaseModel):
         None, gt=0, description="K; by default 3 times the highest temperature of the run, with room for fluctuations."
     )
     min_distance: float = Field(0.5, ge=0, lt=1, description="Smallest distance of two atoms, over the sum of their covalent radii.")
+    min_trained_distance: float = Field(
+        0.9, ge=0, description="Smallest distance of two atoms, over the shortest of their elements in the training data."
+    )
     max_volume_change: float = Field(3.0, gt=1, description="Largest factor by which the volume may grow or shrink.")
     max_drift: float = Field(10.0, gt=0, description="Drift of the conserved energy to warn of, meV/atom/ps; ten times as much stops.")
     max_force_deviation: float | None = Field(
@@ -57,7 +62,7 @@ class WatchdogSettings(BaseModel):
         gt=0,
         description="Standard deviation of an atom's force, eV/Å per component; by default 5 times the error on held-out frames.",
     )
-    on_extrapolation: Literal["warn", "stop"] = Field("warn", description="What to do beyond max_force_deviation.")
+    on_extrapolation: Literal["warn", "stop"] = Field("warn", description="What to do beyond max_force_deviation or min_trained_distance.")
     deviation_interval: int = Field(1000, ge=1, description="Steps between computations of that deviation, which cost many evaluations.")
 
 
@@ -65,7 +70,7 @@ class WatchdogSettings(BaseModel):
 class Alarm:
     """What is wrong with a system, in a sentence, and whether it must stop."""
 
-    kind: Literal["not finite", "temperature", "distance", "volume", "drift", "extrapolation"]
+    kind: Literal["not finite", "temperature", "distance", "new distance", "volume", "drift", "extrapolation"]
     system: int
     sentence: str
     stop: bool = True
@@ -103,17 +108,19 @@ class Watchdog:
         temperature: torch.Tensor,
         timestep: float,
         memory: Memory | None = None,
+        shortest_distances: Mapping[str, float] | None = None,
     ) -> None:
         """start: the first state, from which volume and drift count, unless there is a memory.
 
         degrees_of_freedom [n_systems]; temperature [n_systems]: the highest of the run, K: that of the thermostat at the hottest point
-        of its ramp, or of the velocities at the start. timestep: fs.
+        of its ramp, or of the velocities at the start. timestep: fs. shortest_distances: of the potential, if known.
         """
         self.settings = settings
         self.degrees_of_freedom = degrees_of_freedom
         self.timestep = timestep
         self.temperature = temperature.clamp(min=COOLEST)
         self.limits = temperature_limits(settings, degrees_of_freedom, temperature)
+        self.trained = distance_table(shortest_distances).to(start.positions.device) if shortest_distances else None
         self.memory = memory or Memory(tuple(start.volume.tolist()), tuple(start.conserved_energy.tolist()), start.step)
 
     def due(self, step: int) -> bool:
@@ -131,7 +138,7 @@ class Watchdog:
             alarms = [*self._too_hot(state), *self._volumes(state), *self._drifts(state)]
             if graph is not None:
                 # What has caused all else comes first.
-                alarms = [*_too_close(state, graph, self.settings.min_distance), *alarms]
+                alarms = [*self._distances(state, graph), *alarms]
         return self._told(alarms)
 
     def deviations_due(self, step: int) -> bool:
@@ -175,6 +182,30 @@ class Watchdog:
                 f"{_where(state, system)}: the temperature is {float(temperatures[system]):.0f} K, above the limit of "
                 f"{float(self.limits[system]):.0f} K; use a shorter timestep, relax the structure first, or raise max_temperature.",
             )
+
+    def _distances(self, state: State, graph: AtomGraph) -> Iterator[Alarm]:
+        if graph.edge_index.shape[1] == 0:
+            return
+        lengths = edge_lengths(graph)
+        source, target = (graph.numbers.index_select(0, ends) for ends in graph.edge_index)
+        radii = torch.tensor(covalent_radii, dtype=lengths.dtype, device=lengths.device)
+        for system, edge, ratio in _closest(state, graph, lengths / (radii[source] + radii[target]), self.settings.min_distance):
+            start = "move them apart, or" if state.step == 0 else "use a shorter timestep or"
+            sentence = (
+                f"{_where(state, system)}: {_pair(state, graph, edge)} are {float(lengths[edge]):.2f} Å apart, {ratio:.0%} of the sum of "
+                f"their covalent radii; {start} relax the structure first, or lower min_distance."
+            )
+            yield Alarm("distance", system, sentence)
+        if self.trained is None:
+            return
+        trained = self.trained[source, target]
+        for system, edge, _ in _closest(state, graph, lengths / trained, self.settings.min_trained_distance):
+            known = f"nearer than {float(trained[edge]):.2f} Å" if bool(trained[edge] < torch.inf) else "next to each other"
+            sentence = (
+                f"{_where(state, system)}: {_pair(state, graph, edge)} are {float(lengths[edge]):.2f} Å apart, and the training data have "
+                f"no two such atoms {known}: the potential extrapolates; fit it to such structures too, or lower min_trained_distance."
+            )
+            yield Alarm("new distance", system, sentence, self.settings.on_extrapolation == "stop")
 
     def _volumes(self, state: State) -> Iterator[Alarm]:
         before = torch.tensor(self.memory.volume, dtype=state.cells.dtype, device=state.cells.device)
@@ -245,33 +276,21 @@ def _not_finite(state: State) -> Iterator[Alarm]:
             yield Alarm("not finite", system, sentence)
 
 
-def _too_close(state: State, graph: AtomGraph, smallest: float) -> Iterator[Alarm]:
-    if graph.edge_index.shape[1] == 0:
-        return
-    vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
-    distances = torch.linalg.vector_norm(vectors, dim=1)
-    radii = torch.tensor(covalent_radii, dtype=distances.dtype, device=distances.device).index_select(0, graph.numbers)
-    closeness = distances / (radii.index_select(0, graph.edge_index[0]) + radii.index_select(0, graph.edge_index[1]))
+def _closest(state: State, graph: AtomGraph, ratios: torch.Tensor, smallest: float) -> list[tuple[int, int, float]]:
+    """Return system, edge and ratio of the smallest of `ratios` [n_edges] in every system where that is below the limit."""
     # All but always there is nothing to tell.
-    if bool((closeness >= smallest).all()):
-        return
-    nearest = torch.full_like(radii, torch.inf).scatter_reduce(0, graph.edge_index[1], closeness, "amin")
-    for system, atom in _worst(state, -nearest):
-        if not float(nearest[atom]) >= smallest:
-            edge = int(torch.where(graph.edge_index[1] == atom, closeness, torch.inf).argmin())
-            pair = [
-                f"{chemical_symbols[int(graph.numbers[i])]} {_within(state, i)}" for i in sorted((atom, int(graph.edge_index[0, edge])))
-            ]
-            advice = (
-                "move them apart, or relax the structure first"
-                if state.step == 0
-                else "use a shorter timestep or relax the structure first"
-            )
-            sentence = (
-                f"{_where(state, system)}: atoms {pair[0]} and {pair[1]} are {float(distances[edge]):.2f} Å apart, "
-                f"{float(nearest[atom]):.0%} of the sum of their covalent radii; {advice}, or lower min_distance."
-            )
-            yield Alarm("distance", system, sentence)
+    if bool((ratios >= smallest).all()):
+        return []
+    nearest = torch.full_like(state.positions[:, 0], torch.inf).scatter_reduce(0, graph.edge_index[1], ratios, "amin")
+    found = [
+        (system, int(torch.where(graph.edge_index[1] == atom, ratios, torch.inf).argmin())) for system, atom in _worst(state, -nearest)
+    ]
+    return [(system, edge, float(ratios[edge])) for system, edge in found if not float(ratios[edge]) >= smallest]
+
+
+def _pair(state: State, graph: AtomGraph, edge: int) -> str:
+    names = [f"{chemical_symbols[int(graph.numbers[i])]} {_within(state, i)}" for i in sorted(graph.edge_index[:, edge].tolist())]
+    return f"atoms {names[0]} and {names[1]}"
 
 
 def _worst(state: State, sizes: torch.Tensor) -> list[tuple[int, int]]:

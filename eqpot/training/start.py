@@ -103,7 +103,9 @@ def continued_potential(config: TrainConfig, frames: Sequence[Frame]) -> Potenti
         network = build_network(config.network, len(elements), network.average_neighbors, orientations).to(old.dtype)
         _copy_rows(old.network, network)
     references = _continued_references(config, frames, old, elements)
-    return Potential(network, elements, references, float(old.scale)).to(config.device, DTYPES[config.dtype])
+    potential = Potential(network, elements, references, float(old.scale)).to(config.device, DTYPES[config.dtype])
+    potential.shortest_distances = old.shortest_distances
+    return potential
 
 
 def _copy_rows(old: Network, new: Network) -> None:

@@ -15,6 +15,7 @@ import yaml
 
 from eqpot.checkpoint import parse_checkpoint, remove_leftovers, write_checkpoint
 from eqpot.data import Frame, batches_by_size, file_hash, label_graphs
+from eqpot.distances import shortest_distances
 from eqpot.errors import ConfigError, DataError, EqpotError
 from eqpot.model_file import save_potential
 from eqpot.potential import check_device
@@ -149,9 +150,18 @@ class Trainer:
             )
         device_config = config.model_copy(update={"device": self.processes.device})
         self.potential = start_potential(device_config, train, n_edges / sum(item.graph.n_atoms for item in train_graphs))
+        self._know_distances(shortest_distances(item.graph for item in train_graphs))
         self.samples = [make_sample(item, self.potential) for item in train_graphs]
         self.with_stress = any(bool(item.has_stress.any()) for item in train_graphs)
         self.data_description = _describe(config, train, valid)
+
+    def _know_distances(self, met: dict[str, float]) -> None:
+        """Let the potential know the shortest distances of its data; those of a potential that learns on count too, if it knows them."""
+        known = self.potential.shortest_distances
+        if known:
+            met = {name: min(table[name] for table in (known, met) if name in table) for name in {**known, **met}}
+        if known or self.config.init is None:
+            self.potential.shortest_distances = met
 
     def _batches(self, epoch: int) -> list[Sequence[int]]:
         """Return the samples of every step of an epoch; they depend on nothing but seed and epoch."""

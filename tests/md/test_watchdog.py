@@ -50,9 +50,9 @@ def freedom(state):
     return 3 * torch.bincount(state.batch, minlength=state.n_systems)
 
 
-def watchdog(state, temperature=300.0, timestep=1.0, memory=None, **settings):
+def watchdog(state, temperature=300.0, timestep=1.0, memory=None, trained=None, **settings):
     temperatures = torch.full((state.n_systems,), temperature, dtype=torch.float64)
-    return Watchdog(WatchdogSettings(**settings), state, freedom(state), temperatures, timestep, memory)
+    return Watchdog(WatchdogSettings(**settings), state, freedom(state), temperatures, timestep, memory, trained)
 
 
 def changed(values, place, value):
@@ -145,6 +145,29 @@ def test_a30_atoms_too_close_stop_a_run_before_the_heat_they_make():
     state = state_of(close, temperature=1e6, step=10)
     with pytest.raises(WatchdogError, match=r"^In step 10: atoms H 0 and H 1 are 0.20 Å apart, 32% .*; use a shorter timestep"):
         watchdog(state).check(state, graph_of(close))
+
+
+def test_distances_that_the_training_data_lack_are_told_of():
+    state, graph = state_of(SILICON, step=10), graph_of(SILICON)
+    bond = float(SILICON.get_distance(0, 1))
+    assert watchdog(state, trained={"Si-Si": bond / 0.91}).check(state, graph) == []
+    dog = watchdog(state, trained={"Si-Si": 2.8})
+    (sentence,) = dog.check(state, graph)
+    assert sentence.startswith("In step 10: atoms Si 0 and Si 1 are 2.35 Å apart, and the training data have no two such atoms nearer than")
+    assert dog.check(replace(state, step=20), graph) == []
+    assert watchdog(state, trained={"Si-Si": 2.8}, min_trained_distance=0.8).check(state, graph) == []
+    with pytest.raises(WatchdogError, match="extrapolates"):
+        watchdog(state, trained={"Si-Si": 2.8}, on_extrapolation="stop").check(state, graph)
+
+
+def test_elements_that_never_met_in_the_training_data_are_told_of():
+    two = state_of(ETHANOL)
+    graph = graph_of(ETHANOL)
+    met = {"H-H": 1.0, "H-C": 0.9, "C-C": 1.3, "H-O": 0.8}
+    assert watchdog(two, trained={**met, "C-O": 1.2}).check(two, graph) == []
+    (sentence,) = watchdog(two, trained=met).check(two, graph)
+    assert "no two such atoms next to each other" in sentence
+    assert watchdog(two, trained=met, min_trained_distance=0.0).check(two, graph) == []
 
 
 def test_elements_count_for_how_close_is_too_close():

@@ -72,6 +72,18 @@ def test_new_elements_leave_old_energies_as_they_were(tmp_path, frames, kind):
     assert not torch.equal(trained.evaluate(graph)["forces"], before["forces"])
 
 
+def test_distances_of_earlier_data_stay_known(tmp_path, frames):
+    start = random_potential((1, 6, 8))
+    save_potential(start, tmp_path / "start.safetensors")
+    assert trainer(tmp_path, frames, "unknown").potential.shortest_distances == {}
+    start.shortest_distances = {"O-O": 2.5, "H-O": 0.5, "H-C": 2.0}
+    save_potential(start, tmp_path / "start.safetensors")
+    known = trainer(tmp_path, frames, "known").potential.shortest_distances
+    assert known["H-O"] == 0.5
+    assert known["H-C"] < 1.2
+    assert "O-S" in known
+
+
 def test_reference_energies_are_kept_or_fitted_anew(tmp_path, frames):
     start = random_potential((1, 6, 8))
     save_potential(start, tmp_path / "start.safetensors")

@@ -57,6 +57,10 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
     header = read_header(folder / "potential.safetensors")
     assert header.training["training_frames"] == 20
     assert len(header.training["data_sha256"]) == 64
+    assert set(header.shortest_distances) == {"H-H", "H-C", "H-O", "C-C", "C-O"}
+    bonds = [frame.atoms.get_distances(0, [1]).item() for frame in read_split(trainer.config)[0]]
+    assert header.shortest_distances["C-C"] == pytest.approx(min(bonds))
+    assert potential.shortest_distances == header.shortest_distances
     again = load_config(TrainConfig, folder / "config.yaml")
     assert again == trainer.config
 

@@ -1,0 +1,36 @@
+"""How close atoms of two elements come to each other: in the data of a fit, and so what its potential knows."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+
+from eqpot.elements import MAX_ATOMIC_NUMBER, numbers_of, symbols_of
+from eqpot.graph import AtomGraph, edge_vectors
+
+_N = MAX_ATOMIC_NUMBER + 1
+
+
+def edge_lengths(graph: AtomGraph) -> torch.Tensor:
+    """Return the lengths of the edges [n_edges], Å."""
+    vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
+    return torch.linalg.vector_norm(vectors, dim=1)
+
+
+def shortest_distances(graphs: Iterable[AtomGraph]) -> dict[str, float]:
+    """Return the shortest distance, Å, of every two elements that are neighbours anywhere, by names such as H-C: the lighter first."""
+    shortest = torch.full([_N * _N], torch.inf, dtype=torch.float64)
+    for graph in graphs:
+        source, target = (graph.numbers.index_select(0, ends) for ends in graph.edge_index)
+        pairs = torch.minimum(source, target) * _N + torch.maximum(source, target)
+        shortest.scatter_reduce_(0, pairs, edge_lengths(graph), "amin")
+    found = torch.nonzero(torch.isfinite(shortest)).flatten().tolist()
+    return {"-".join(symbols_of(divmod(pair, _N))): float(shortest[pair]) for pair in found}
+
+
+def distance_table(distances: Mapping[str, float]) -> torch.Tensor:
+    """Return distances by the atomic numbers of both elements, [119, 119]; infinity where there is none. KeyError for other names."""
+    table = torch.full([_N, _N], torch.inf, dtype=torch.float64)
+    for name, distance in distances.items():
+        first, second = numbers_of(name.split("-"))
+        table[first, second] = table[second, first] = distance
+    return table
