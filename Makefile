@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 EQPOT_PEERS ?= .peers
-PEERS := mace nequip schnetpack
+PEERS := mace nequip schnetpack torchsim
 
 .PHONY: install demo test lint slow zoo cluster ecosystem peers clean
 

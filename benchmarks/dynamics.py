@@ -9,7 +9,8 @@ import argparse
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import ase.io
@@ -21,7 +22,9 @@ from ase.md.verlet import VelocityVerlet
 
 from contest import ratios, spread
 from eqpot import EqpotCalculator, load_potential
-from eqpot.md import Settings, Simulation
+from eqpot.md import Settings, Simulation, resume_run, start_run
+from eqpot.observables.series import drift as line
+from eqpot.observables.thermo import read_thermo
 
 ROOT = Path(__file__).parents[1] / "potentials"
 REPLICAS = 64
@@ -35,6 +38,9 @@ def ethanol() -> Atoms:
 
 def silicon() -> Atoms:
     return bulk("Si", a=5.469, cubic=True) * (4, 4, 4)
+
+
+STRUCTURES = {"ethanol": ethanol, "silicon": silicon}
 
 
 def model(name: str) -> Path:
@@ -96,24 +102,23 @@ def speed(rounds: int) -> None:
     print(f"\n{REPLICAS} replicas of ethanol together are {spread(gains)} times as fast as one after the other.")
 
 
-def drift(picoseconds: float) -> None:
-    """Print the drift of NVE runs: a fit to the total energy, meV/atom/ps."""
-    print("| system | dtype | timestep, fs | ps | drift, meV/atom/ps | fluctuation, meV/atom |\n| --- | --- | --- | --- | --- | --- |")
-    for name, atoms in (("ethanol", ethanol()), ("silicon", silicon())):
-        for dtype in ("float32", "float64"):
-            for timestep in (0.5, 1.0):
-                potential = load_potential(model(name), dtype=dtype)
-                settings = Settings(timestep=timestep, temperature=300.0, seed=0)
-                simulation = Simulation(atoms, potential, settings)
-                times, energies = [], []
-                for step in range(round(1000 * picoseconds / timestep)):
-                    if step % 10 == 0:
-                        times.append(step * timestep / 1000)
-                        energies.append(1000 * float(simulation.state.total_energy) / len(atoms))
-                    simulation.step()
-                slope = np.polyfit(times, energies, 1)[0]
-                rest = np.std(np.array(energies) - slope * np.array(times))
-                print(f"| {name}, {len(atoms)} | {dtype} | {timestep} | {picoseconds:g} | {slope:.1e} | {rest:.1e} |", flush=True)
+def drift(runs: Path, systems: Sequence[str], dtypes: Sequence[str], timesteps: Sequence[float], picoseconds: float) -> None:
+    """Print drift and fluctuation of the total energy in NVE; a run that was stopped, or is to be longer, goes on where it stood."""
+    print("| atoms | dtype | timestep, fs | ps | drift, meV/atom/ps | fluctuation, meV/atom |\n| --- | --- | --- | --- | --- | --- |")
+    for name, dtype, timestep in product(systems, dtypes, timesteps):
+        folder = runs / f"{name}_{dtype}_{timestep:g}fs"
+        potential, n_steps = load_potential(model(name), dtype=dtype), round(1000 * picoseconds / timestep)
+        settings = Settings(timestep=timestep, temperature=300.0, seed=0, steps=n_steps)
+        if not folder.exists():
+            start_run(Simulation(STRUCTURES[name](), potential, settings), folder, formats=(), restart_minutes=1.0)
+        run = resume_run(folder, potential, settings)
+        run.run()
+        thermo, n_atoms = read_thermo(folder), len(run.simulation.systems[0])
+        times, energies = thermo["time_fs"] / 1000, 1000 * thermo["total_energy_ev"] / n_atoms
+        fit = line(times, energies)
+        rest = np.std(energies - fit.slope * times)
+        slope = f"{fit.slope:.1e} ± {fit.error:.0e}"
+        print(f"| {n_atoms} of {name} | {dtype} | {timestep:g} | {times[-1]:g} | {slope} | {rest:.1e} |", flush=True)
 
 
 def memory(steps: int) -> None:
@@ -132,13 +137,17 @@ def main() -> None:
     mode.add_argument("--drift", action="store_true")
     mode.add_argument("--memory", action="store_true")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--runs", type=Path, default=Path("runs/drift"), help="folder of the runs of --drift")
+    parser.add_argument("--systems", nargs="+", choices=tuple(STRUCTURES), default=tuple(STRUCTURES), help="of --drift")
+    parser.add_argument("--dtypes", nargs="+", choices=("float32", "float64"), default=("float32", "float64"), help="of --drift")
+    parser.add_argument("--timesteps", nargs="+", type=float, default=(0.5, 1.0), help="fs, of --drift")
     parser.add_argument("--picoseconds", type=float, default=100.0, help="length of the runs of --drift")
     parser.add_argument("--steps", type=int, default=100_000, help="steps of --memory")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.drift:
-        drift(arguments.picoseconds)
+        drift(arguments.runs, arguments.systems, arguments.dtypes, arguments.timesteps, arguments.picoseconds)
     elif arguments.memory:
         memory(arguments.steps)
     else:
