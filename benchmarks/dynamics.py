@@ -8,8 +8,9 @@ python benchmarks/dynamics.py --memory           resident memory over 10^5 steps
 import argparse
 import resource
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -20,16 +21,23 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.md.verlet import VelocityVerlet
 
-from contest import ratios, spread
+from contest import Contestant, ratios, spread, start
 from eqpot import EqpotCalculator, load_potential
+from eqpot.graph import edge_vectors
 from eqpot.md import Settings, Simulation, resume_run, start_run
 from eqpot.observables.series import drift as line
 from eqpot.observables.thermo import read_thermo
+from workers.serve import seconds_of
 
 ROOT = Path(__file__).parents[1] / "potentials"
-REPLICAS = 64
-SHORTEST_TURN = 0.2
+WARM_UP = 20
+STEP = "NVE step"
 CALL = "call of the potential: kept list, energy, forces, stress"
+ALONE = "NVE steps, one after the other"
+CASES = (("silicon", 1.0, 1), ("ethanol", 0.5, 1), ("ethanol", 0.5, 64))
+"""System, time step in fs, replicas."""
+
+TORCH_SIM = Contestant("torch-sim's NVE, the same potential", "torchsim", peer="torchsim", drives_eqpot=True)
 
 
 def ethanol() -> Atoms:
@@ -47,24 +55,21 @@ def model(name: str) -> Path:
     return ROOT / name / "potential.safetensors"
 
 
-def interleaved(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of a call, by name and round; the calls take turns of at least SHORTEST_TURN."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
+def interleaved(turns: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of a step, by name and round, after a round that does not count; the contestants take turns."""
+    times: dict[str, list[float]] = {name: [] for name in turns}
     for number in range(rounds + 1):
-        for name, step in steps.items():
-            count, start = 0, time.perf_counter()
-            while count == 0 or time.perf_counter() - start < SHORTEST_TURN:
-                step()
-                count += 1
+        for name, turn in turns.items():
+            seconds = turn()
             if number > 0:
-                times[name].append((time.perf_counter() - start) / count)
+                times[name].append(seconds)
     return times
 
 
 def simulation_of(name: str, atoms: Atoms | list[Atoms], **settings: object) -> Simulation:
     """Return a simulation that has run for a while, so that lists have found their skin."""
     simulation = Simulation(atoms, load_potential(model(name)), Settings(**{"temperature": 300.0, "seed": 0, **settings}))
-    for _ in range(20):
+    for _ in range(WARM_UP):
         simulation.step()
     return simulation
 
@@ -73,33 +78,58 @@ def step_of_ase(name: str, atoms: Atoms, timestep: float) -> Callable[[], object
     atoms = atoms.copy()
     atoms.calc = EqpotCalculator(model(name))
     dynamics = VelocityVerlet(atoms, timestep * units.fs)
-    dynamics.run(20)
+    dynamics.run(WARM_UP)
     return lambda: dynamics.run(1)
 
 
-def speed(rounds: int) -> None:
-    """Print steps against evaluations, against ASE, and a batch against one after the other."""
-    print("| system | what | ms | ratio |\n| --- | --- | --- | --- |")
-    for label, name, atoms, timestep in (("512 Si", "silicon", silicon(), 1.0), ("ethanol", "ethanol", ethanol(), 0.5)):
-        simulation = simulation_of(name, atoms, timestep=timestep)
-        function, state, ase_start = simulation.force_function, simulation.state, simulation.current_atoms()
-        times = interleaved(
-            {
-                CALL: lambda function=function, state=state: function(state.positions, state.cells),
-                "NVE step": simulation.step,
-                "ASE's VelocityVerlet": step_of_ase(name, ase_start, timestep),
-            },
-            rounds,
-        )
+def step_of_kernel(simulation: Simulation) -> Callable[[], object] | None:
+    """Return a call of the fused kernel with the simulation's present edges, if it uses one."""
+    potential, graph = simulation.potential, simulation.force_function.graph
+    kernel = potential.fused_kernel()
+    if kernel is None:
+        return None
+    vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
+    species = potential.species_of_number[graph.numbers]
+    return lambda: kernel(vectors, species, graph.edge_index)
+
+
+def speed(rounds: int, threads: int, cases: Sequence[tuple[str, float, int]] = CASES) -> None:
+    """Print what a step costs beside its parts and beside other ways to take it."""
+    for name, timestep, replicas in cases:
+        system = STRUCTURES[name]()
+        simulation = simulation_of(name, [system] * replicas, timestep=timestep)
+        function, state = simulation.force_function, simulation.state
+        steps: dict[str, Callable[[], object] | None] = {
+            STEP: simulation.step,
+            CALL: lambda function=function, state=state: function(state.positions, state.cells),
+            "fused kernel alone": step_of_kernel(simulation),
+            "ASE's VelocityVerlet, one after the other" if replicas > 1 else "ASE's VelocityVerlet": step_of_ase(
+                name, simulation.current_atoms(), timestep
+            ),
+        }
+        if replicas > 1:
+            steps[ALONE] = simulation_of(name, system, timestep=timestep).step
+        turns = {what: partial(seconds_of, step) for what, step in steps.items() if step is not None}
+        with ExitStack() as stack:
+            job = {"system": name, "timestep": timestep, "replicas": replicas, "threads": threads}
+            for worker in start(stack, [TORCH_SIM], **job):
+                check_energy(simulation, worker.facts["energy"])
+                turns[worker.name] = worker.seconds
+            times = interleaved(turns, rounds)
+        for what in times:
+            if "one after the other" in what:
+                times[what] = [replicas * value for value in times[what]]
+        print(f"\n### {replicas} x {len(system)} atoms of {name}\n\n| what | ms | times the NVE step |\n| --- | --- | --- |")
         for what, values in times.items():
-            beside = times["NVE step" if "ASE" in what else CALL]
-            ratio = f"{spread(ratios(values, beside))} {'steps' if 'ASE' in what else 'calls'}"
-            print(f"| {label} | {what} | {spread([1e3 * value for value in values])} | {ratio} |")
-    single = simulation_of("ethanol", ethanol())
-    batch = simulation_of("ethanol", [ethanol()] * REPLICAS)
-    times = interleaved({"alone": single.step, "together": batch.step}, rounds)
-    gains = ratios([REPLICAS * value for value in times["alone"]], times["together"])
-    print(f"\n{REPLICAS} replicas of ethanol together are {spread(gains)} times as fast as one after the other.")
+            print(f"| {what} | {spread([1e3 * value for value in values])} | {spread(ratios(values, times[STEP]))} |", flush=True)
+        print(f"\nA step costs {spread(ratios(times[STEP], times[CALL]))} calls of the potential.", flush=True)
+
+
+def check_energy(simulation: Simulation, energy: float) -> None:
+    """Raise ArithmeticError where another code, from the same start, is elsewhere in energy (eV) after as many steps."""
+    ours = float(simulation.state.potential_energy.sum())
+    if abs(energy - ours) > 1e-5 * len(simulation.state.positions):
+        raise ArithmeticError(f"torch-sim has a potential energy of {energy} eV after {WARM_UP} steps, eqpot of {ours} eV")
 
 
 def drift(runs: Path, systems: Sequence[str], dtypes: Sequence[str], timesteps: Sequence[float], picoseconds: float) -> None:
@@ -152,7 +182,7 @@ def main() -> None:
         memory(arguments.steps)
     else:
         print(f"Medians of {arguments.rounds} rounds, quartiles in brackets; {arguments.threads} thread(s), torch {torch.__version__}.\n")
-        speed(arguments.rounds)
+        speed(arguments.rounds, arguments.threads)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ KILLS = {
 """20 in all."""
 
 SCRIPT = f"""
+import os
+import signal
 import sys
 from pathlib import Path
 import torch
@@ -35,6 +37,31 @@ from eqpot.md.settings import METHODS
 
 torch.set_num_threads(1)
 folder, method, minutes = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+from_step, calls_left = int(sys.argv[4]), int(sys.argv[5])
+is_armed = from_step == 0
+
+
+def dying(function):
+    def call(handle, *arguments):
+        global calls_left
+        calls_left -= is_armed
+        if is_armed and calls_left == 0:
+            if arguments:
+                content, place = arguments
+                function(handle, content[: len(content) // 2], place)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(handle, *arguments)
+
+    return call
+
+
+def after_step(simulation):
+    global is_armed
+    is_armed = is_armed or 0 < from_step <= simulation.state.step
+    print(simulation.state.step, flush=True)
+
+
+os.pwrite, os.fsync = dying(os.pwrite), dying(os.fsync)
 potential = load_potential({str(POTENTIAL)!r})
 print("loaded", flush=True)
 if folder.exists():
@@ -48,16 +75,19 @@ else:
     simulation = Simulation([bulk("Si", cubic=True)] * 2, potential, settings)
     run = start_run(simulation, folder, ("extxyz", "traj", "h5md"), restart_minutes=minutes)
 print("ready", flush=True)
-run.run(callbacks=[(1, lambda simulation: print(simulation.state.step, flush=True))])
+run.run(callbacks=[(1, after_step)])
 """
 
 
 class Process:
-    """A process that starts a run, or goes on with it; it says when it has loaded the potential, when it begins to run, and each step."""
+    """A process that starts a run, or goes on with it; it says when it has loaded the potential, when it begins to run, and each step.
 
-    def __init__(self, folder: Path, method: str, minutes: float) -> None:
+    dies: a step and a number n: it kills itself in the nth write from that step on, half of which is done, or flush. (-1, 0): it does not.
+    """
+
+    def __init__(self, folder: Path, method: str, minutes: float, dies: tuple[int, int] = (-1, 0)) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", SCRIPT, str(folder), method, str(minutes)]
+        command = [sys.executable, "-c", SCRIPT, str(folder), method, str(minutes), *map(str, dies)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
     def wait_for(self, moment: str) -> float:
@@ -68,11 +98,8 @@ class Process:
                 return time.perf_counter()
         raise AssertionError(f"The process ended before {moment!r}")
 
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        assert self.finish() == -signal.SIGKILL
-
-    def finish(self) -> int:
+    def end(self) -> int:
+        """Return the exit status; minus the signal that killed it."""
         self.process.communicate()
         return self.process.returncode
 
@@ -81,23 +108,28 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def compare(tmp_path: Path, method: str, kills: int, minutes: float, chance: random.Random) -> None:
-    """Kill a run so many times, at its start or anywhere between, and compare its files with those of one that is left alone."""
+def compare(tmp_path: Path, method: str, n_kills: int, minutes: float, chance: random.Random) -> None:
+    """Kill a run so many times and compare its files with those of one that is left alone.
+
+    It is killed from outside while it starts or anywhere in a step and what is written after it, or by itself in a write.
+    """
     whole = Process(tmp_path / "whole", method, minutes)
     loaded, ready = whole.wait_for("loaded"), whole.wait_for("ready")
     step = (whole.wait_for(str(STEPS)) - ready) / STEPS
-    assert whole.finish() == 0
-    for kill in range(kills):
-        process = Process(tmp_path / "parts", method, minutes)
-        if chance.random() < 0.3:
-            process.wait_for("loaded")
-            time.sleep(chance.uniform(0.0, ready - loaded))
+    assert whole.end() == 0
+    for kill in range(n_kills):
+        # Each later than the one before, so that all find the run on its way.
+        reached = chance.randrange(STEPS * kill // n_kills, STEPS * (kill + 1) // n_kills - 6)
+        moment = chance.choice(("start", "step", "write"))
+        if moment == "write":
+            process = Process(tmp_path / "parts", method, minutes, (reached, chance.randint(1, 14)))
         else:
-            # Each later than the one before, so that all find the run on its way; a step and what is written after it last as long.
-            process.wait_for(str(chance.randrange(STEPS * kill // kills, STEPS * (kill + 1) // kills - 3)))
-            time.sleep(chance.uniform(0.0, step))
-        process.kill()
-    assert Process(tmp_path / "parts", method, minutes).finish() == 0
+            process = Process(tmp_path / "parts", method, minutes)
+            process.wait_for("loaded" if moment == "start" else str(max(reached, 1)))
+            time.sleep(chance.uniform(0.0, ready - loaded if moment == "start" else step))
+            process.process.send_signal(signal.SIGKILL)
+        assert process.end() == -signal.SIGKILL
+    assert Process(tmp_path / "parts", method, minutes).end() == 0
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
