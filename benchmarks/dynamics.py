@@ -6,8 +6,8 @@ python benchmarks/dynamics.py --memory           resident memory over 10^5 steps
 """
 
 import argparse
-import resource
-import sys
+import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -27,7 +27,7 @@ from eqpot.graph import edge_vectors
 from eqpot.md import Settings, Simulation, resume_run, start_run
 from eqpot.observables.series import drift as line
 from eqpot.observables.thermo import read_thermo
-from workers.serve import seconds_of
+from workers.serve import peak_memory, seconds_of
 
 ROOT = Path(__file__).parents[1] / "potentials"
 WARM_UP = 20
@@ -152,13 +152,33 @@ def drift(runs: Path, systems: Sequence[str], dtypes: Sequence[str], timesteps: 
 
 
 def memory(steps: int) -> None:
-    """Print the resident memory after a tenth of the steps and after all."""
-    simulation = simulation_of("ethanol", ethanol(), ensemble="nvt")
+    """Print the resident memory of NVT dynamics after a tenth of the steps and after all, of steps alone and of a run that writes files."""
+    print(f"| {steps:,} steps of ethanol, nvt | MB after a tenth | MB at the end | growth, % |\n| --- | --- | --- | --- |")
+    settings = Settings(ensemble="nvt", temperature=300.0, seed=0, steps=steps)
+    simulation, seen = Simulation(ethanol(), load_potential(model("ethanol")), settings), []
     for number in range(1, steps + 1):
         simulation.step()
         if number in (steps // 10, steps):
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-            print(f"after {number:,} steps: {peak / 1e6:.1f} MB at most")
+            seen.append(resident_memory())
+    print(_growth("steps alone", seen), flush=True)
+    simulation, seen = Simulation(ethanol(), load_potential(model("ethanol")), settings), []
+    with tempfile.TemporaryDirectory() as folder:
+        run = start_run(simulation, Path(folder) / "run", ("extxyz", "traj", "h5md"), restart_minutes=0.05)
+        run.run(callbacks=[(steps // 10, lambda _: seen.append(resident_memory()))])
+    print(_growth("a run: thermo, restart file every 3 s, extxyz, traj and h5md every 10 steps", seen), flush=True)
+
+
+def resident_memory() -> float:
+    """Return what the process holds now, MB; where the system does not tell, the most that it ever held."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return peak_memory() / 1e6
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _growth(what: str, seen: Sequence[float]) -> str:
+    return f"| {what} | {seen[0]:.1f} | {seen[-1]:.1f} | {100 * (seen[-1] / seen[0] - 1):.2f} |"
 
 
 def main() -> None:
