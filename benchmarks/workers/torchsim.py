@@ -3,12 +3,12 @@
 from typing import Any
 
 import torch
-from dynamics import STRUCTURES, WARM_UP, model
 from torch_sim import io
 from torch_sim.integrators import nve
 from torch_sim.models.interface import ModelInterface
 from torch_sim.units import MetalUnits
 
+from dynamics import STRUCTURES, WARM_UP, model
 from eqpot import load_potential
 from eqpot.graph import AtomGraph
 from eqpot.md import Settings, Simulation
