@@ -19,7 +19,7 @@ def no_peers(monkeypatch, tmp_path):
 
 
 def test_speed(capsys, monkeypatch):
-    monkeypatch.setattr(dynamics, "seconds_of", lambda step: (step(), 0.002)[1])
+    monkeypatch.setattr(dynamics, "seconds_of", lambda step, clock: (step(), 0.002)[1])
     dynamics.speed(rounds=2, threads=1, cases=[("ethanol", 0.5, 3)])
     printed = capsys.readouterr()
     rows = re.findall(rf"^\| (.+) \| ({NUMBER}) \(.*\) \| ({NUMBER}) \(.*\) \|$", printed.out, re.MULTILINE)
