@@ -32,6 +32,8 @@ from workers.serve import peak_memory, seconds_of
 
 ROOT = Path(__file__).parents[1] / "potentials"
 WARM_UP = 20
+DRAWN = 600.0
+"""K, of the velocities at the start of --drift: a structure at rest takes half of it as potential energy, and 300 K remain."""
 STEP = "NVE step"
 CALL = "call of the potential: kept list, energy, forces, stress"
 ALONE = "NVE steps, one after the other"
@@ -141,11 +143,11 @@ def check_energy(simulation: Simulation, energy: float) -> None:
 
 def drift(runs: Path, systems: Sequence[str], dtypes: Sequence[str], timesteps: Sequence[float], picoseconds: float) -> None:
     """Print drift and fluctuation of the total energy in NVE; a run that was stopped, or is to be longer, goes on where it stood."""
-    print("| atoms | dtype | timestep, fs | ps | drift, meV/atom/ps | fluctuation, meV/atom |\n| --- | --- | --- | --- | --- | --- |")
+    print("| atoms | dtype | timestep, fs | ps | K | drift, meV/atom/ps | fluctuation, meV/atom |\n|" + 7 * " --- |")
     for name, dtype, timestep in product(systems, dtypes, timesteps):
         folder = runs / f"{name}_{dtype}_{timestep:g}fs"
         potential, n_steps = load_potential(model(name), dtype=dtype), round(1000 * picoseconds / timestep)
-        settings = Settings(timestep=timestep, temperature=300.0, seed=0, steps=n_steps)
+        settings = Settings(timestep=timestep, temperature=DRAWN, seed=0, steps=n_steps)
         if not folder.exists():
             start_run(Simulation(STRUCTURES[name](), potential, settings), folder, formats=(), restart_minutes=1.0)
         run = resume_run(folder, potential, settings)
@@ -154,8 +156,8 @@ def drift(runs: Path, systems: Sequence[str], dtypes: Sequence[str], timesteps: 
         times, energies = thermo["time_fs"] / 1000, 1000 * thermo["total_energy_ev"] / n_atoms
         fit = line(times, energies)
         rest = np.std(energies - fit.slope * times)
-        slope = f"{fit.slope:.1e} ± {fit.error:.0e}"
-        print(f"| {n_atoms} of {name} | {dtype} | {timestep:g} | {times[-1]:g} | {slope} | {rest:.1e} |", flush=True)
+        run_of = f"{n_atoms} of {name} | {dtype} | {timestep:g} | {times[-1]:g} | {thermo['temperature_k'].mean():.0f}"
+        print(f"| {run_of} | {fit.slope:.1e} ± {fit.error:.0e} | {rest:.1e} |", flush=True)
 
 
 def memory(steps: int) -> None:

@@ -48,7 +48,7 @@ def test_drift_goes_on_where_it_stood(tmp_path, capsys, monkeypatch):
         return capsys.readouterr().out.splitlines()[-1]
 
     row = drift("whole", 0.05)
-    assert re.fullmatch(rf"\| 9 of ethanol \| float64 \| 0.5 \| 0.05 \| {NUMBER} ± {NUMBER} \| {NUMBER} \|", row)
+    assert re.fullmatch(rf"\| 9 of ethanol \| float64 \| 0.5 \| 0.05 \| {NUMBER} \| {NUMBER} ± {NUMBER} \| {NUMBER} \|", row)
     drift("parts", 0.02)
     assert drift("parts", 0.05) == row
     thermo = [(tmp_path / folder / "ethanol_float64_0.5fs" / "thermo.csv").read_bytes() for folder in ("whole", "parts")]
@@ -60,7 +60,7 @@ def test_drift_goes_on_where_it_stood(tmp_path, capsys, monkeypatch):
 def test_the_drift_is_that_of_the_total_energy(tmp_path, capsys, monkeypatch):
     def tilted(folder):
         times = np.linspace(0.0, 50.0, 20)
-        return {"time_fs": times, "total_energy_ev": 7.0 + 0.009 * times / 1000}
+        return {"time_fs": times, "total_energy_ev": 7.0 + 0.009 * times / 1000, "temperature_k": times}
 
     monkeypatch.setattr(dynamics, "read_thermo", tilted)
     monkeypatch.setattr(Run, "run", lambda run: None)
