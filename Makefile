@@ -1,9 +1,9 @@
 # make demo: everything a newcomer needs, from an empty clone; make test: everything a maintainer needs;
-# make peers: the packages that benchmarks/speed.py runs eqpot beside; make ecosystem: the tests inside matcalc and atomate2.
+# make peers: the packages that benchmarks run eqpot beside; make ecosystem: the tests inside matcalc and atomate2.
 PYTHON ?= python3
 BIN := .venv/bin
 EQPOT_PEERS ?= .peers
-PEERS := mace nequip schnetpack
+PEERS := mace nequip schnetpack torchsim
 
 .PHONY: install demo test lint slow zoo cluster ecosystem peers clean
 

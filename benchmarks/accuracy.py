@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -101,8 +102,8 @@ def train(task: Task, recipe: Mapping[str, Any], data: Path, folder: Path, seed:
     return {name: {**measured(potential, data / test, keys), **effort} for name, test in task.tests.items()}
 
 
-def train_peer(contestant: Contestant, task: Task, data: Path, seconds: float, seed: int) -> Row:
-    paths = {"train": str(data / task.train), "test": str(data / task.test), "n_train": task.data["n_train"]}
+def train_peer(contestant: Contestant, task: Task, data: Path, seconds: float, seed: int, checkpoint: Path) -> Row:
+    paths = {"train": str(data / task.train), "test": str(data / task.test), "n_train": task.data["n_train"], "checkpoint": str(checkpoint)}
     with Worker(contestant, fit=True, seconds=seconds, seed=seed, **paths) as worker:
         return {**worker.facts, "seed": seed}
 
@@ -149,7 +150,8 @@ def run_budget(tasks: Sequence[str], contestants: Sequence[str], data: Path, run
                     rows = in_process(train, task, BUDGET_RECIPES[task_name], data, runs / f"budget-{task_name}", seed, seconds)
                     row = next(iter(rows.values()))
                 else:
-                    row = train_peer(contestant, task, data, seconds, seed)
+                    checkpoint = runs / f"budget-{task_name}-{re.sub(r'[^a-zA-Z0-9]+', '-', contestant.name)}.pt"
+                    row = train_peer(contestant, task, data, seconds, seed, checkpoint)
             except WorkerError as error:
                 print(f"left out: {name}: {error}", file=sys.stderr)
                 continue

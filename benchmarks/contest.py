@@ -23,12 +23,16 @@ class WorkerError(RuntimeError):
 
 @dataclass(frozen=True)
 class Contestant:
-    """What runs: a module of `workers/`, in the environment of a peer or in this one, with its job."""
+    """What runs: a module of `workers/`, in the environment of a peer or in this one, with its job.
+
+    drives_eqpot: a peer that is given one of eqpot's own potentials.
+    """
 
     name: str
     worker: str
     peer: str | None = None
     job: dict[str, Any] = field(default_factory=dict)
+    drives_eqpot: bool = False
 
 
 class Worker:
@@ -45,7 +49,7 @@ class Worker:
             compiled = {"TORCHINDUCTOR_CACHE_DIR": str(PEERS / "compiled" / "inductor")}
             if not python.exists():
                 raise WorkerError(f"{contestant.peer} is not installed; `make peers` installs it in {PEERS}")
-        else:
+        if contestant.peer is None or contestant.drives_eqpot:
             paths.append(str(BENCHMARKS.parent))
         threads = {f"{library}_NUM_THREADS": str(job["threads"]) for library in ("OMP", "MKL", "OPENBLAS")}
         environment = {**os.environ, **threads, **compiled, "PYTHONPATH": os.pathsep.join(paths), "EQPOT_PEERS": str(PEERS)}

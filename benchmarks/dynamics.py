@@ -6,10 +6,13 @@ python benchmarks/dynamics.py --memory           resident memory over 10^5 steps
 """
 
 import argparse
-import resource
-import sys
+import os
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import ase.io
@@ -19,14 +22,25 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.md.verlet import VelocityVerlet
 
-from contest import ratios, spread
+from contest import Contestant, ratios, spread, start
 from eqpot import EqpotCalculator, load_potential
-from eqpot.md import Settings, Simulation
+from eqpot.graph import edge_vectors
+from eqpot.md import Settings, Simulation, resume_run, start_run
+from eqpot.observables.series import drift as line
+from eqpot.observables.thermo import read_thermo
+from workers.serve import peak_memory, seconds_of
 
 ROOT = Path(__file__).parents[1] / "potentials"
-REPLICAS = 64
-SHORTEST_TURN = 0.2
+WARM_UP = 20
+DRAWN = 600.0
+"""K, of the velocities at the start of --drift: a structure at rest takes half of it as potential energy, and 300 K remain."""
+STEP = "NVE step"
 CALL = "call of the potential: kept list, energy, forces, stress"
+ALONE = "NVE steps, one after the other"
+CASES = (("silicon", 1.0, 1), ("ethanol", 0.5, 1), ("ethanol", 0.5, 64))
+"""System, time step in fs, replicas."""
+
+TORCH_SIM = Contestant("torch-sim's NVE, the same potential", "torchsim", peer="torchsim", drives_eqpot=True)
 
 
 def ethanol() -> Atoms:
@@ -37,28 +51,28 @@ def silicon() -> Atoms:
     return bulk("Si", a=5.469, cubic=True) * (4, 4, 4)
 
 
+STRUCTURES = {"ethanol": ethanol, "silicon": silicon}
+
+
 def model(name: str) -> Path:
     return ROOT / name / "potential.safetensors"
 
 
-def interleaved(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of a call, by name and round; the calls take turns of at least SHORTEST_TURN."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
+def interleaved(turns: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of a step, by name and round, after a round that does not count; the contestants take turns."""
+    times: dict[str, list[float]] = {name: [] for name in turns}
     for number in range(rounds + 1):
-        for name, step in steps.items():
-            count, start = 0, time.perf_counter()
-            while count == 0 or time.perf_counter() - start < SHORTEST_TURN:
-                step()
-                count += 1
+        for name, turn in turns.items():
+            seconds = turn()
             if number > 0:
-                times[name].append((time.perf_counter() - start) / count)
+                times[name].append(seconds)
     return times
 
 
 def simulation_of(name: str, atoms: Atoms | list[Atoms], **settings: object) -> Simulation:
     """Return a simulation that has run for a while, so that lists have found their skin."""
     simulation = Simulation(atoms, load_potential(model(name)), Settings(**{"temperature": 300.0, "seed": 0, **settings}))
-    for _ in range(20):
+    for _ in range(WARM_UP):
         simulation.step()
     return simulation
 
@@ -67,63 +81,113 @@ def step_of_ase(name: str, atoms: Atoms, timestep: float) -> Callable[[], object
     atoms = atoms.copy()
     atoms.calc = EqpotCalculator(model(name))
     dynamics = VelocityVerlet(atoms, timestep * units.fs)
-    dynamics.run(20)
+    dynamics.run(WARM_UP)
     return lambda: dynamics.run(1)
 
 
-def speed(rounds: int) -> None:
-    """Print steps against evaluations, against ASE, and a batch against one after the other."""
-    print("| system | what | ms | ratio |\n| --- | --- | --- | --- |")
-    for label, name, atoms, timestep in (("512 Si", "silicon", silicon(), 1.0), ("ethanol", "ethanol", ethanol(), 0.5)):
-        simulation = simulation_of(name, atoms, timestep=timestep)
-        function, state, ase_start = simulation.force_function, simulation.state, simulation.current_atoms()
-        times = interleaved(
-            {
-                CALL: lambda function=function, state=state: function(state.positions, state.cells),
-                "NVE step": simulation.step,
-                "ASE's VelocityVerlet": step_of_ase(name, ase_start, timestep),
-            },
-            rounds,
-        )
+def step_of_kernel(simulation: Simulation) -> Callable[[], object] | None:
+    """Return a call of the fused kernel with the simulation's present edges, if it uses one."""
+    potential, graph = simulation.potential, simulation.force_function.graph
+    kernel = potential.fused_kernel()
+    if kernel is None:
+        return None
+    vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
+    species = potential.species_of_number[graph.numbers]
+    return lambda: kernel(vectors, species, graph.edge_index)
+
+
+def speed(rounds: int, threads: int, cases: Sequence[tuple[str, float, int]] = CASES) -> None:
+    """Print what a step costs beside its parts and beside other ways to take it.
+
+    On one thread in CPU time, as nothing waits: a few per cent are asked for, which on a machine that has more to do the clock on the
+    wall does not tell.
+    """
+    clock = time.process_time if threads == 1 else time.perf_counter
+    print(f"Medians of {rounds} rounds, quartiles in brackets; {threads} thread(s), torch {torch.__version__}.")
+    for name, timestep, replicas in cases:
+        system = STRUCTURES[name]()
+        simulation = simulation_of(name, [system] * replicas, timestep=timestep)
+        function, state = simulation.force_function, simulation.state
+        steps: dict[str, Callable[[], object] | None] = {
+            STEP: simulation.step,
+            CALL: lambda function=function, state=state: function(state.positions, state.cells),
+            "fused kernel alone": step_of_kernel(simulation),
+            "ASE's VelocityVerlet, one after the other" if replicas > 1 else "ASE's VelocityVerlet": step_of_ase(
+                name, simulation.current_atoms(), timestep
+            ),
+        }
+        if replicas > 1:
+            steps[ALONE] = simulation_of(name, system, timestep=timestep).step
+        turns = {what: partial(seconds_of, step, clock) for what, step in steps.items() if step is not None}
+        with ExitStack() as stack:
+            job = {"system": name, "timestep": timestep, "replicas": replicas, "threads": threads, "cpu_time": threads == 1}
+            for worker in start(stack, [TORCH_SIM], **job):
+                check_energy(simulation, worker.facts["energy"])
+                turns[worker.name] = worker.seconds
+            times = interleaved(turns, rounds)
+        for what in times:
+            if "one after the other" in what:
+                times[what] = [replicas * value for value in times[what]]
+        print(f"\n### {replicas} x {len(system)} atoms of {name}\n\n| what | ms | times the NVE step |\n| --- | --- | --- |")
         for what, values in times.items():
-            beside = times["NVE step" if "ASE" in what else CALL]
-            ratio = f"{spread(ratios(values, beside))} {'steps' if 'ASE' in what else 'calls'}"
-            print(f"| {label} | {what} | {spread([1e3 * value for value in values])} | {ratio} |")
-    single = simulation_of("ethanol", ethanol())
-    batch = simulation_of("ethanol", [ethanol()] * REPLICAS)
-    times = interleaved({"alone": single.step, "together": batch.step}, rounds)
-    gains = ratios([REPLICAS * value for value in times["alone"]], times["together"])
-    print(f"\n{REPLICAS} replicas of ethanol together are {spread(gains)} times as fast as one after the other.")
+            print(f"| {what} | {spread([1e3 * value for value in values])} | {spread(ratios(values, times[STEP]))} |", flush=True)
+        print(f"\nA step costs {spread(ratios(times[STEP], times[CALL]))} calls of the potential.", flush=True)
 
 
-def drift(picoseconds: float) -> None:
-    """Print the drift of NVE runs: a fit to the total energy, meV/atom/ps."""
-    print("| system | dtype | timestep, fs | ps | drift, meV/atom/ps | fluctuation, meV/atom |\n| --- | --- | --- | --- | --- | --- |")
-    for name, atoms in (("ethanol", ethanol()), ("silicon", silicon())):
-        for dtype in ("float32", "float64"):
-            for timestep in (0.5, 1.0):
-                potential = load_potential(model(name), dtype=dtype)
-                settings = Settings(timestep=timestep, temperature=300.0, seed=0)
-                simulation = Simulation(atoms, potential, settings)
-                times, energies = [], []
-                for step in range(round(1000 * picoseconds / timestep)):
-                    if step % 10 == 0:
-                        times.append(step * timestep / 1000)
-                        energies.append(1000 * float(simulation.state.total_energy) / len(atoms))
-                    simulation.step()
-                slope = np.polyfit(times, energies, 1)[0]
-                rest = np.std(np.array(energies) - slope * np.array(times))
-                print(f"| {name}, {len(atoms)} | {dtype} | {timestep} | {picoseconds:g} | {slope:.1e} | {rest:.1e} |", flush=True)
+def check_energy(simulation: Simulation, energy: float) -> None:
+    """Raise ArithmeticError where another code, from the same start, is elsewhere in energy (eV) after as many steps."""
+    ours = float(simulation.state.potential_energy.sum())
+    if abs(energy - ours) > 1e-5 * len(simulation.state.positions):
+        raise ArithmeticError(f"torch-sim has a potential energy of {energy} eV after {WARM_UP} steps, eqpot of {ours} eV")
+
+
+def drift(runs: Path, systems: Sequence[str], dtypes: Sequence[str], timesteps: Sequence[float], picoseconds: float) -> None:
+    """Print drift and fluctuation of the total energy in NVE; a run that was stopped, or is to be longer, goes on where it stood."""
+    print("| atoms | dtype | timestep, fs | ps | K | drift, meV/atom/ps | fluctuation, meV/atom |\n|" + 7 * " --- |")
+    for name, dtype, timestep in product(systems, dtypes, timesteps):
+        folder = runs / f"{name}_{dtype}_{timestep:g}fs"
+        potential, n_steps = load_potential(model(name), dtype=dtype), round(1000 * picoseconds / timestep)
+        settings = Settings(timestep=timestep, temperature=DRAWN, seed=0, steps=n_steps)
+        if not folder.exists():
+            start_run(Simulation(STRUCTURES[name](), potential, settings), folder, formats=(), restart_minutes=1.0)
+        run = resume_run(folder, potential, settings)
+        run.run()
+        thermo, n_atoms = read_thermo(folder), len(run.simulation.systems[0])
+        times, energies = thermo["time_fs"] / 1000, 1000 * thermo["total_energy_ev"] / n_atoms
+        fit = line(times, energies)
+        rest = np.std(energies - fit.slope * times)
+        run_of = f"{n_atoms} of {name} | {dtype} | {timestep:g} | {times[-1]:g} | {thermo['temperature_k'].mean():.0f}"
+        print(f"| {run_of} | {fit.slope:.1e} ± {fit.error:.0e} | {rest:.1e} |", flush=True)
 
 
 def memory(steps: int) -> None:
-    """Print the resident memory after a tenth of the steps and after all."""
-    simulation = simulation_of("ethanol", ethanol(), ensemble="nvt")
+    """Print the resident memory of NVT dynamics after a tenth of the steps and after all, of steps alone and of a run that writes files."""
+    print(f"| {steps:,} steps of ethanol, nvt | MB after a tenth | MB at the end | growth, % |\n| --- | --- | --- | --- |")
+    settings = Settings(ensemble="nvt", temperature=300.0, seed=0, steps=steps)
+    simulation, seen = Simulation(ethanol(), load_potential(model("ethanol")), settings), []
     for number in range(1, steps + 1):
         simulation.step()
         if number in (steps // 10, steps):
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-            print(f"after {number:,} steps: {peak / 1e6:.1f} MB at most")
+            seen.append(resident_memory())
+    print(_growth("steps alone", seen), flush=True)
+    simulation, seen = Simulation(ethanol(), load_potential(model("ethanol")), settings), []
+    with tempfile.TemporaryDirectory() as folder:
+        run = start_run(simulation, Path(folder) / "run", ("extxyz", "traj", "h5md"), restart_minutes=0.05)
+        run.run(callbacks=[(steps // 10, lambda _: seen.append(resident_memory()))])
+    print(_growth("a run: thermo, restart file every 3 s, extxyz, traj and h5md every 10 steps", seen), flush=True)
+
+
+def resident_memory() -> float:
+    """Return what the process holds now, MB; where the system does not tell, the most that it ever held."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return peak_memory() / 1e6
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _growth(what: str, seen: Sequence[float]) -> str:
+    return f"| {what} | {seen[0]:.1f} | {seen[-1]:.1f} | {100 * (seen[-1] / seen[0] - 1):.2f} |"
 
 
 def main() -> None:
@@ -132,18 +196,21 @@ def main() -> None:
     mode.add_argument("--drift", action="store_true")
     mode.add_argument("--memory", action="store_true")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--runs", type=Path, default=Path("runs/drift"), help="folder of the runs of --drift")
+    parser.add_argument("--systems", nargs="+", choices=tuple(STRUCTURES), default=tuple(STRUCTURES), help="of --drift")
+    parser.add_argument("--dtypes", nargs="+", choices=("float32", "float64"), default=("float32", "float64"), help="of --drift")
+    parser.add_argument("--timesteps", nargs="+", type=float, default=(0.5, 1.0), help="fs, of --drift")
     parser.add_argument("--picoseconds", type=float, default=100.0, help="length of the runs of --drift")
     parser.add_argument("--steps", type=int, default=100_000, help="steps of --memory")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.drift:
-        drift(arguments.picoseconds)
+        drift(arguments.runs, arguments.systems, arguments.dtypes, arguments.timesteps, arguments.picoseconds)
     elif arguments.memory:
         memory(arguments.steps)
     else:
-        print(f"Medians of {arguments.rounds} rounds, quartiles in brackets; {arguments.threads} thread(s), torch {torch.__version__}.\n")
-        speed(arguments.rounds)
+        speed(arguments.rounds, arguments.threads)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,9 @@ from workers.serve import Step, endless_batches, job_of_process, labelled_frames
 
 KCAL_MOL = units.kcal / units.mol
 
+SAVED_EVERY = 60.0
+"""Seconds of CPU time between checkpoints."""
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -85,12 +88,24 @@ def read_rmd17(path: Path) -> list[Labelled]:
     ]
 
 
-def fit(learner: Learner, train: Sequence[Labelled], test: Sequence[Labelled], seconds: float) -> dict[str, Any]:
-    """Train for so many seconds of CPU time and return the errors on the test frames, energies of whole structures in meV."""
+def fit(
+    learner: Learner, train: Sequence[Labelled], test: Sequence[Labelled], seconds: float, checkpoint: Path | None = None
+) -> dict[str, Any]:
+    """Train for so many seconds of CPU time and return the errors on the test frames, energies of whole structures in meV.
+
+    checkpoint: a file from which a run that was stopped goes on, with no more than SAVED_EVERY seconds lost.
+    """
     items, random = learner.prepare(train), np.random.default_rng(0)
     rates = [group["lr"] for group in learner.optimizer.param_groups]
     average = copy.deepcopy(learner.model.state_dict())
-    steps, queue, started = 0, [], time.process_time()
+    steps, queue, saved = 0, [], 0.0
+    if checkpoint and checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=False)
+        learner.model.load_state_dict(state["model"])
+        learner.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["torch"])
+        average, steps, queue, saved, random = (state[name] for name in ("average", "steps", "queue", "seconds", "random"))
+    started = time.process_time() - saved
     while (progress := (time.process_time() - started) / seconds) < 1:
         for group, rate in zip(learner.optimizer.param_groups, rates, strict=True):
             rising = min(1.0, progress / learner.warmup) if learner.warmup else 1.0
@@ -104,6 +119,12 @@ def fit(learner: Learner, train: Sequence[Labelled], test: Sequence[Labelled], s
             decay = min(learner.ema_decay, (1 + steps) / (10 + steps))
             for name, value in learner.model.state_dict().items():
                 average[name].lerp_(value, 1 - decay) if value.is_floating_point() else average[name].copy_(value)
+        if checkpoint and (used := time.process_time() - started) >= saved + SAVED_EVERY:
+            saved = used
+            state = {"model": learner.model.state_dict(), "optimizer": learner.optimizer.state_dict(), "torch": torch.get_rng_state()}
+            state |= {"average": average, "steps": steps, "queue": queue, "seconds": used, "random": random}
+            torch.save(state, checkpoint.with_suffix(".new"))
+            checkpoint.with_suffix(".new").replace(checkpoint)
     used = time.process_time() - started
     if learner.ema_decay is not None:
         learner.model.load_state_dict(average)
@@ -132,5 +153,5 @@ def fit_job(make: Callable[[dict[str, Any], Sequence[Labelled]], Learner]) -> No
     torch.manual_seed(job["seed"])
     train, test = (read_rmd17(Path(job[name])) for name in ("train", "test"))
     frames = train[: job["n_train"]]
-    result = fit(make(job, frames), frames, test[: job.get("n_test")], job["seconds"])
+    result = fit(make(job, frames), frames, test[: job.get("n_test")], job["seconds"], Path(job["checkpoint"]))
     print(f"\n{json.dumps(result)}", flush=True)

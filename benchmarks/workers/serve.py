@@ -53,7 +53,7 @@ class Server:
         step()
         _answer({**facts, "seconds": time.perf_counter() - started, "memory": peak_memory(), "memory_before": self._memory})
         for _ in sys.stdin:
-            _answer({"seconds": seconds_of(step)})
+            _answer({"seconds": seconds_of(step, time.process_time if self.job.get("cpu_time") else time.perf_counter)})
 
 
 def _answer(answer: dict[str, Any]) -> None:
@@ -61,13 +61,13 @@ def _answer(answer: dict[str, Any]) -> None:
     print(f"\n{json.dumps(answer)}", flush=True)
 
 
-def seconds_of(step: Step) -> float:
+def seconds_of(step: Step, clock: Callable[[], float] = time.perf_counter) -> float:
     """Return the mean time of the steps of one turn."""
-    count, started, elapsed = 0, time.perf_counter(), 0.0
+    count, started, elapsed = 0, clock(), 0.0
     while elapsed < SHORTEST_TURN:
         step()
         count += 1
-        elapsed = time.perf_counter() - started
+        elapsed = clock() - started
     return elapsed / count
 
 

@@ -121,6 +121,35 @@ def test_rates_fall_with_the_budget(monkeypatch):
     assert learner.rates[-1] < 0.05
 
 
+def test_a_peer_that_was_stopped_goes_on(monkeypatch, tmp_path):
+    monkeypatch.setattr(learning, "errors", lambda learner, frames: {})
+    monkeypatch.setattr(learning, "SAVED_EVERY", 0.0)
+    steps = []
+    monkeypatch.setattr(learning.time, "process_time", lambda: 0.5 * len(steps))
+
+    def run(checkpoint, stop_at=None):
+        torch.manual_seed(0)
+        learner = Constant()
+        learner.ema_decay = 0.9
+        learner.loss = lambda items: stopped(learner, stop_at)
+        return learner, learning.fit(learner, [], [], 10.0, checkpoint)
+
+    def stopped(learner, stop_at):
+        if len(steps) == stop_at:
+            raise KeyboardInterrupt
+        steps.append(learner.optimizer.param_groups[0]["lr"])
+        return learner.model.weight.square().sum()
+
+    whole, found = run(None)
+    rates, steps[:] = list(steps), []
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run.pt", stop_at=7)
+    parts, again = run(tmp_path / "run.pt")
+    assert steps == rates
+    assert again == found
+    assert torch.equal(parts.model.weight, whole.model.weight)
+
+
 class Constant(learning.Learner):
     batch_size = 0
 
