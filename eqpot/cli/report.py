@@ -30,7 +30,8 @@ def report(
 
         if data or potential:
             raise ConfigError(f"{run} is a dynamics run, whose report takes neither --data nor --potential; leave them out.")
-        report_dynamics(run, path, discard)
+        for finding in report_dynamics(run, path, discard):
+            console.print(str(finding), soft_wrap=True)
     else:
         from eqpot.report.training import report_training
 

@@ -365,7 +365,7 @@ def test_a_run_folder_is_read(tmp_path, model_path):
     np.testing.assert_allclose(kinetic, thermo["kinetic_energy_ev"][:5], rtol=1e-6)
     assert degrees_of_freedom(thermo) == 21
     np.testing.assert_allclose(thermo["temperature_k"], 2 * thermo["kinetic_energy_ev"] / (21 * BOLTZMANN))
-    later = found.after(4.0)
+    later = found.between(4.0)
     np.testing.assert_allclose(later.times, [4, 6, 8])
     np.testing.assert_array_equal(later.velocities, found.velocities[2:])
     assert abs((found.masses[:, None] * later.at_rest().positions).sum(axis=1)).max() < 1e-9

@@ -15,7 +15,8 @@ from eqpot.cli.main import app
 from eqpot.errors import ConfigError, DataError
 from eqpot.md import Settings, Simulation, start_run
 from eqpot.observables import CanonicalTest, Diffusion, average, drift, read_thermo
-from eqpot.report.dynamics import _diffusion_cells, _temperature_remark, report_dynamics
+from eqpot.report.dynamics import report_dynamics, temperature_remark
+from eqpot.report.dynamics_trajectories import diffusion_cells
 from eqpot.units import BOLTZMANN, FEMTOSECOND
 from helpers import ethanol
 
@@ -128,15 +129,15 @@ def test_temperatures_that_are_not_canonical_are_seen(tmp_path):
 def test_what_a_remark_depends_on():
     mean = average(np.random.default_rng(0).normal(300, 10, size=100))
     narrow, broad = (CanonicalTest(mean, 300.0, width, 1.0, 20.0, 0.5) for width in (21.0, 24.0))
-    assert "broader" not in _temperature_remark(narrow, 12, has_thermostat=False)
-    assert "broader" in _temperature_remark(broad, 12, has_thermostat=False)
+    assert "broader" not in temperature_remark(narrow, 12, has_thermostat=False)
+    assert "broader" in temperature_remark(broad, 12, has_thermostat=False)
     for exponent, regime in ((-0.5, "stay"), (0.5, "do not diffuse yet"), (1.0, "diffuse"), (1.5, "still fly")):
         found = Diffusion(2e-4, 1e-5, (1.0, 2.0), exponent)
-        value, other, _, text = _diffusion_cells(found, None)
+        value, other, _, text = diffusion_cells(found, None)
         assert text.startswith(regime)
         assert (value, other) == ("–" if exponent < 0 else "2.00 ± 0.10", "–")
     # 1 Å^2/fs is 0.1 cm^2/s.
-    assert _diffusion_cells(found, found)[1] == "2.00 ± 0.10"
+    assert diffusion_cells(found, found)[1] == "2.00 ± 0.10"
 
 
 def test_vibrations_that_frames_cannot_show_are_left_out(tmp_path, model_path):
@@ -150,7 +151,8 @@ def test_vibrations_that_frames_cannot_show_are_left_out(tmp_path, model_path):
     # A molecule in the void has no density and goes nowhere.
     assert "Structure" not in page
     assert "Motion" not in page
-    assert page.count("<svg") == 3 + 2
+    # Its two torsions.
+    assert page.count("<svg") == 3 + 2 + 2
     assert "p = " not in page
     assert "that at constant energy is narrower" in page
 
@@ -174,7 +176,7 @@ def test_frames_too_far_apart_leave_motion_out(tmp_path):
 
 
 def test_what_cannot_be_reported_is_one_sentence(gas, tmp_path):
-    with pytest.raises(ConfigError, match=r"9 ps are to be discarded of a run of 3\.196 ps; discard less"):
+    with pytest.raises(ConfigError, match=r"9 ps are to be discarded of 3\.196 ps of constant conditions; discard less"):
         report_dynamics(gas, tmp_path / "page.html", discard=9.0)
     result = CliRunner().invoke(app, ["report", str(gas), "--data", "x.extxyz"])
     assert result.exit_code != 0
