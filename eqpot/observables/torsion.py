@@ -126,7 +126,7 @@ class Well:
 
 
 def find_wells(angles: np.ndarray, profile: FreeEnergy, temperature: float) -> list[Well]:
-    """Return the wells of a profile of `angles`, in the order of their minima; none for a profile without a barrier.
+    """Return the wells of a profile of `angles`, by the angles of their minima from 0 to 360 degrees; none for a profile without a barrier.
 
     angles: as `torsional_free_energy` took them. A barrier is a maximum that stands out by k_B T / 2 and by three standard errors, or
     bins without a sample.
@@ -156,7 +156,7 @@ def find_wells(angles: np.ndarray, profile: FreeEnergy, temperature: float) -> l
                 float(inside.mean()), float(error), (float(heights[0]), float(heights[1])), (float(spreads[0]), float(spreads[1])),
             )
         )  # fmt: skip
-    return sorted(wells, key=lambda well: well.minimum)
+    return sorted(wells, key=lambda well: well.minimum % 360)
 
 
 def _bonds(trajectory: Trajectory, start: int, end: int) -> np.ndarray:

@@ -95,14 +95,7 @@ class Trajectory:
 
 def read_trajectories(folder: str | Path) -> list[Trajectory]:
     """Read the trajectory of every system of a run folder of `eqpot md`; DataError as in `read_trajectory`."""
-    folder = Path(folder)
-    for name in _NAMES:
-        if (folder / name).is_file():
-            return [read_trajectory(folder / name)]
-        stem, suffix = name.split(".")
-        if several := sorted(folder.glob(f"{stem}-*.{suffix}")):
-            return [read_trajectory(file) for file in several]
-    raise DataError(f"The folder {folder} holds no {' or '.join(_NAMES)}; name a run folder of `eqpot md` or a file.")
+    return [read_trajectory(file) for file in _files(Path(folder))]
 
 
 def read_trajectory(path: str | Path, interval: float | None = None) -> Trajectory:
@@ -113,10 +106,10 @@ def read_trajectory(path: str | Path, interval: float | None = None) -> Trajecto
     """
     file = Path(path)
     if file.is_dir():
-        found = read_trajectories(file)
-        if len(found) > 1:
-            raise DataError(f"The folder {file} holds {len(found)} systems; name the file of one, or use read_trajectories.")
-        return found[0]
+        files = _files(file)
+        if len(files) > 1:
+            raise DataError(f"The folder {file} holds {len(files)} systems; name the file of one, or use read_trajectories.")
+        file = files[0]
     try:
         return Trajectory.from_frames(ase.io.iread(file, ":"), interval)
     except DataError as error:
@@ -157,6 +150,15 @@ def unwrap(positions: np.ndarray, cells: np.ndarray, pbc: np.ndarray) -> np.ndar
 def density(masses: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Return the densities [n_frames] in g/cm^3 of masses [n_atoms] in amu in cells [n_frames, 3, 3] in Å."""
     return masses.sum() / abs(np.linalg.det(cells)) * (units._amu * 1e27)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the trajectories of a run folder, one a system, of the first format that can be read."""
+    for name in _NAMES:
+        stem, suffix = name.split(".")
+        if files := [folder / name] if (folder / name).is_file() else sorted(folder.glob(f"{stem}-*.{suffix}")):
+            return files
+    raise DataError(f"The folder {folder} holds no {' or '.join(_NAMES)}; name a run folder of `eqpot md` or a file.")
 
 
 def _even(times: np.ndarray) -> int:

@@ -117,7 +117,9 @@ def _headline(page: Page, run: DynamicsRun) -> list[Finding]:
     n_systems = sum(len(group.trajectories) for group in run.groups)
     if n_systems > 1:
         tiles.append((f"{n_systems:,}", "", "systems"))
-    if len(run.samples) == 1:
+    if len(run.samples) > 1:
+        tiles.append((f"{(run.groups[0].times[-1] - run.groups[0].times[0]) / 1000:.4g}", "ps", "simulated"))
+    elif run.samples:
         tiles.append((f"{(run.samples[0].end - run.samples[0].begin) / 1000:.4g}", "ps", "after equilibration"))
     page.tiles(tiles)
     return findings

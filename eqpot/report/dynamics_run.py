@@ -146,15 +146,19 @@ class _Conditions:
                 continue
             begin = steady.pop()[0] if steady and steady[-1][1] == first else first
             steady.append((begin, last))
-        windows = []
-        for first, last in steady:
-            temperature, pressure = self.at(system, first)
-            parts = [] if temperature is None else [f"{temperature:g} K"]
-            if pressure is not None and any(point.pressure is not None for point in self.settings.schedule):
-                parts.append(f"{pressure:g} GPa")
-            parts.append(f"{first:g}–{last:g} ps")
-            windows.append(_Window(", ".join(parts) if self.has_schedule else "", 1000 * first, 1000 * last, temperature))
-        return windows
+        names = [self._name(*self.at(system, first)) for first, _ in steady]
+        if len(set(names)) < len(names):
+            names = [f"{name}, {first:g}–{last:g} ps" for name, (first, last) in zip(names, steady, strict=True)]
+        return [
+            _Window(name if self.has_schedule else "", 1000 * first, 1000 * last, self.at(system, first)[0])
+            for name, (first, last) in zip(names, steady, strict=True)
+        ]
+
+    def _name(self, temperature: float | None, pressure: float | None) -> str:
+        parts = [] if temperature is None else [f"{temperature:g} K"]
+        if pressure is not None and any(point.pressure is not None for point in self.settings.schedule):
+            parts.append(f"{pressure:g} GPa")
+        return ", ".join(parts)
 
 
 def _group_names(groups: Sequence[tuple[list[Trajectory], tuple[tuple[float | None, float | None], ...]]]) -> list[str]:
