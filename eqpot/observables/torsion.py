@@ -128,7 +128,7 @@ class Well:
 def find_wells(angles: np.ndarray, profile: FreeEnergy, temperature: float) -> list[Well]:
     """Return the wells of a profile of `angles`, by the angles of their minima from 0 to 360 degrees; none for a profile without a barrier.
 
-    angles: as `torsional_free_energy` took them. A barrier is a maximum that stands out by k_B T / 2 and by three standard errors, or
+    angles: as `torsional_free_energy` took them. A barrier is a maximum that stands out by k_B T / 2 and by four standard errors, or
     bins without a sample.
     """
     n_bins = len(profile.angles)
@@ -137,7 +137,7 @@ def find_wells(angles: np.ndarray, profile: FreeEnergy, temperature: float) -> l
     # Three turns, so that every maximum of the middle one has its surroundings.
     tops, found = find_peaks(np.tile(energies, 3), prominence=thermal / 2, plateau_size=1)
     errors = np.tile(np.nan_to_num(profile.errors), 3)[tops]
-    barriers = np.unique(tops[(tops >= n_bins) & (tops < 2 * n_bins) & (found["prominences"] > 3 * errors)] % n_bins)
+    barriers = np.unique(tops[(tops >= n_bins) & (tops < 2 * n_bins) & (found["prominences"] > 4 * errors)] % n_bins)
     width = profile.angles[1] - profile.angles[0]
     turn = n_bins * width
     place = np.floor(np.mod(np.atleast_2d(angles) - profile.angles[0] + width / 2, turn) / width).astype(int) % n_bins

@@ -226,7 +226,10 @@ def torsions(page: Page, samples: list[Sample]) -> list[Finding]:
             profile = torsional_free_energy(angles, temperature, 36 // torsion.symmetry, torsion.symmetry)
             profiles[name] = (torsion, profile)
             for well in find_wells(angles, profile, temperature):
-                lower, upper = (with_error(*each) for each in zip(well.barriers, well.barrier_errors, strict=True))
+                lower, upper = (
+                    with_error(height, error) if math.isfinite(height) else "not crossed"
+                    for height, error in zip(well.barriers, well.barrier_errors, strict=True)
+                )
                 population = (
                     with_error(well.population, well.population_error) if torsion.symmetry == 1 else f"{torsion.symmetry} equal wells"
                 )
@@ -241,11 +244,13 @@ def torsions(page: Page, samples: list[Sample]) -> list[Finding]:
 
 
 def _well_findings(torsion: str, sample: str, well: Well) -> list[Finding]:
-    """Return population and lower barrier of a well, named by the multiple of 60 degrees that it is near, as bins fluctuate."""
+    """Return population and lower barrier of a well, if crossed, named by the multiple of 60 degrees it is near, as bins fluctuate."""
     near = (round(well.minimum / 60) * 60 + 180) % 360 - 180
     where = f"{torsion} near {abs(near) if abs(near) == 180 else near:g}°"
-    lower = int(np.nanargmin(well.barriers)) if np.isfinite(well.barriers).any() else 0
-    barrier = Finding(f"barrier of {where}", sample, well.barriers[lower], well.barrier_errors[lower], "meV")
-    if well.population == 1.0:
-        return [barrier]
-    return [Finding(f"population of {where}", sample, well.population, well.population_error, ""), barrier]
+    findings = []
+    if well.population < 1.0:
+        findings.append(Finding(f"population of {where}", sample, well.population, well.population_error, ""))
+    crossed = [each for each in zip(well.barriers, well.barrier_errors, strict=True) if math.isfinite(each[0])]
+    if crossed:
+        findings.append(Finding(f"barrier of {where}", sample, *min(crossed), "meV"))
+    return findings

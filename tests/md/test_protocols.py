@@ -13,7 +13,7 @@ from helpers import ROOT
 
 PROTOCOLS = [pytest.param(path, id=path.stem) for path in sorted((ROOT / "md" / "protocols").glob("*.yaml"))]
 SHORT = 240
-EXPECTED = re.compile(r"#   (?P<name>.+?) = (?P<value>-?[\d.]+) ± (?P<tolerance>[\d.]+)(?: (?P<unit>\S+))?")
+EXPECTED = re.compile(r"#   (?P<name>.+?) = (?P<value>-?[\d.]+) ± (?P<tolerance>[\d.]+)(?: (?P<unit>\S.*))?")
 
 
 def header(path):
