@@ -7,7 +7,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from eqpot.observables import (
     CanonicalTest,
@@ -272,6 +272,7 @@ def _series(axes: Axes, group: Group, values: np.ndarray, color: str) -> None:
         spread = np.convolve(values.std(axis=0, ddof=1), kernel, "valid")
         axes.fill_between(time[shown + width // 2], (mean - spread)[shown], (mean + spread)[shown], color=color, alpha=0.2, linewidth=0)
     axes.set_xlim(time[0], time[-1] if len(time) > 1 else None)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     if not group.name:
         used = [(sample.begin / 1000, sample.end / 1000) for sample in group.samples]
         edges = [time[0], *(edge for span in used for edge in span), time[-1]]

@@ -239,7 +239,10 @@ def torsions(page: Page, samples: list[Sample]) -> list[Finding]:
         more = f" {len(found) - _MOST_TORSIONS} further torsions are not shown." if len(found) > _MOST_TORSIONS else ""
         page.heading(title, f"Free energy -kT ln p at {temperature:.4g} K along the bonds that are in no ring; 0° is eclipsed.{more}")
         page.figures(figures.torsions(profiles))
-        page.table(("torsion", "well at, degrees", "population", "its lowest bin, meV", "barrier below, meV", "barrier above, meV"), rows)
+        if rows:
+            page.table(
+                ("torsion", "well at, degrees", "population", "its lowest bin, meV", "barrier below, meV", "barrier above, meV"), rows
+            )
     return findings
 
 
