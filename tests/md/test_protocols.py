@@ -1,5 +1,6 @@
 """The protocols of `md/protocols`: their headers, a short form of each, and, as slow tests, whether they find what they promise."""
 
+import itertools
 import re
 
 import ase.io
@@ -19,7 +20,7 @@ EXPECTED = re.compile(r"#   (?P<name>.+?) = (?P<value>-?[\d.]+) ± (?P<tolerance
 
 
 def header(path):
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    return list(itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines()))
 
 
 def expectations(path):
@@ -37,9 +38,9 @@ def invoke(*arguments):
     return result.output
 
 
-def printed_numbers(folder):
+def printed_numbers(folder, *options):
     """What `eqpot report` prints: name with sample -> (value, unit)."""
-    lines = re.findall(r"^(.+?) = (-?[\d.e-]+) ± [\d.e-]+ ?(.*)$", invoke("report", folder), re.MULTILINE)
+    lines = re.findall(r"^(.+?) = (-?[\d.e-]+) ± [\d.e-]+ ?(.*)$", invoke("report", folder, *options), re.MULTILINE)
     assert (folder / "report.html").stat().st_size > 20_000
     return {name: (float(value), unit) for name, value, unit in lines}
 
@@ -68,7 +69,7 @@ def test_short_form(tmp_path, monkeypatch, path):
         schedule = [{**point, "time": point["time"] * shorter} for point in dynamics["schedule"]]
         overrides.append(f"dynamics.schedule={yaml.safe_dump(schedule, default_flow_style=True, width=1000).strip()}")
     assert "drifts by" in " ".join(invoke("md", path, *overrides).split())
-    found = printed_numbers(tmp_path / "run")
+    found = printed_numbers(tmp_path / "run", "--discard", 0)
     samples = {name.partition(" at ")[2] for name in found}
     for name, (_, _, unit) in expectations(path).items():
         assert name.partition(" at ")[2].split(",")[0] in {sample.split(",")[0] for sample in samples}
