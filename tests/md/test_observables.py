@@ -507,6 +507,7 @@ def test_wells_of_a_torsion_lie_between_its_barriers():
     assert [right.minimum, abs(anti.minimum), left.minimum] == pytest.approx([65, 175, -65], abs=11)
     assert right.population + anti.population + left.population == pytest.approx(1.0)
     assert anti.population == pytest.approx(expected, abs=0.01)
+    assert right.population == pytest.approx(left.population, abs=0.01)
     assert 0 < anti.population_error < 0.01
     gauche, between, outer = exact[24], exact[17:19].max(), exact[28:31].max()
     for well, lowest, tops in (
