@@ -203,7 +203,7 @@ def spectrum(samples: Mapping[str, Sequence[Spectrum]]) -> tuple[Figure, str]:
             for element, symbol in enumerate(spectra[0].densities):
                 density = np.mean([each.densities[symbol] for each in spectra], axis=0)
                 axes.plot(wavenumbers, density, label=symbol, **line_style(element, 1.1))
-            style: dict[str, Any] = {"color": "#1b1f24", "linewidth": 0.7}
+            style: dict[str, Any] = {"color": "#9aa4ae", "linewidth": 1.1, "zorder": 1}
         else:
             style = line_style(index, 1.1)
         if len(samples) > 1 or len(spectra[0].densities) > 1:

@@ -26,7 +26,8 @@ def header(path):
 def expectations(path):
     """Name with sample -> (value, tolerance, unit) of the lines below "Expect"."""
     lines = header(path)
-    found = [EXPECTED.fullmatch(line) for line in lines[next(k for k, line in enumerate(lines) if line.startswith("# Expect")) + 1 :]]
+    below = lines[next(k for k, line in enumerate(lines) if line.startswith("# Expect")) + 1 :]
+    found = [EXPECTED.fullmatch(line) for line in below if not line.startswith("#   eqpot ")]
     assert found
     assert all(found), "a line below Expect is not of the form `#   name = value ± tolerance unit`"
     return {item["name"]: (float(item["value"]), float(item["tolerance"]), item["unit"] or "") for item in found}
