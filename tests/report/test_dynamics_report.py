@@ -221,3 +221,9 @@ def test_what_a_schedule_keeps_constant_is_a_sample(tmp_path):
     (tmp_path / "gas" / "summary.json").write_text(json.dumps({**summary, "schedule": again}))
     samples = {finding.sample for finding in report_dynamics(tmp_path / "gas", tmp_path / "page.html")}
     assert samples == {"300 K, 0–0.4 ps", "300 K, 0.9–1.196 ps"}
+    # Nothing of a ramp is an average, but the page stands.
+    (tmp_path / "gas" / "summary.json").write_text(json.dumps({**summary, "schedule": [{"time": 0, "temperature": 300}, schedule[-1]]}))
+    assert {finding.sample for finding in report_dynamics(tmp_path / "gas", tmp_path / "page.html")} == {"600 K"}
+    ramp = [{"time": 0, "temperature": 300}, {"time": 2, "temperature": 600}]
+    (tmp_path / "gas" / "summary.json").write_text(json.dumps({**summary, "schedule": ramp}))
+    assert report_dynamics(tmp_path / "gas", tmp_path / "page.html") == []
