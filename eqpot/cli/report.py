@@ -21,7 +21,7 @@ def report(
     """Write a run to one HTML page, anew if it exists.
 
     A training: learning curves, parity plots, uncertainties, worst frames, data. Dynamics: time series, averages with error bars, the
-    temperatures against the canonical ensemble, structure, diffusion, vibrations and torsions; its main numbers are printed. Both: settings.
+    temperatures against the canonical ensemble, structure, diffusion, vibrations and torsions; its main numbers printed. Both: settings.
     """
     path = output or run / "report.html"
     if (run / "thermo.csv").is_file():
