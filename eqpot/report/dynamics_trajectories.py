@@ -234,7 +234,7 @@ def torsions(page: Page, samples: list[Sample]) -> list[Finding]:
                     with_error(well.population, well.population_error) if torsion.symmetry == 1 else f"{torsion.symmetry} equal wells"
                 )
                 rows.append((name, f"{well.minimum:.0f}", population, with_error(well.energy, well.error), lower, upper))
-                findings += _well_findings(name, sample.name, well)
+                findings += _well_findings(name, sample.name, well, torsion.symmetry)
         title = "Torsions" + (f" at {sample.name}" if sample.name else "")
         more = f" {len(found) - _MOST_TORSIONS} further torsions are not shown." if len(found) > _MOST_TORSIONS else ""
         page.heading(title, f"Free energy -kT ln p at {temperature:.4g} K along the bonds that are in no ring; 0° is eclipsed.{more}")
@@ -246,10 +246,11 @@ def torsions(page: Page, samples: list[Sample]) -> list[Finding]:
     return findings
 
 
-def _well_findings(torsion: str, sample: str, well: Well) -> list[Finding]:
+def _well_findings(torsion: str, sample: str, well: Well, symmetry: int) -> list[Finding]:
     """Return population and lower barrier of a well, if crossed, named by the multiple of 60 degrees it is near, as bins fluctuate."""
-    near = (round(well.minimum / 60) * 60 + 180) % 360 - 180
-    where = f"{torsion} near {abs(near) if abs(near) == 180 else near:g}°"
+    turn = 360 // symmetry
+    near = round(well.minimum / 60) * 60 % turn
+    where = f"{torsion} near {near - turn if 2 * near > turn else near}°"
     findings = []
     if well.population < 1.0:
         findings.append(Finding(f"population of {where}", sample, well.population, well.population_error, ""))
