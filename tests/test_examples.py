@@ -45,13 +45,6 @@ def test_example(tmp_path, path):
         assert (tmp_path / "run" / "dynamics.png").stat().st_size > 20_000
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "md" / "protocols").glob("*.yaml")), ids=lambda path: path.stem)
-def test_protocol(tmp_path, path):
-    short = [f"output={tmp_path / 'run'}", "dynamics.steps=20"]
-    printed = run([sys.executable, "-m", "eqpot", "md", str(path), *short], ROOT)
-    assert "drifts by" in printed.replace("\n", " ")
-
-
 def test_the_readme_has_the_four_uses():
     assert len(snippets("README.md")) >= 4
 

@@ -21,7 +21,7 @@ def report(
     """Write a run to one HTML page, anew if it exists.
 
     A training: learning curves, parity plots, uncertainties, worst frames, data. Dynamics: time series, averages with error bars, the
-    temperatures against the canonical ensemble, structure, diffusion and vibrations. Both: settings.
+    temperatures against the canonical ensemble, structure, diffusion, vibrations and torsions; its main numbers printed. Both: settings.
     """
     path = output or run / "report.html"
     if (run / "thermo.csv").is_file():
@@ -30,7 +30,8 @@ def report(
 
         if data or potential:
             raise ConfigError(f"{run} is a dynamics run, whose report takes neither --data nor --potential; leave them out.")
-        report_dynamics(run, path, discard)
+        for finding in report_dynamics(run, path, discard):
+            console.print(str(finding), soft_wrap=True)
     else:
         from eqpot.report.training import report_training
 

@@ -14,10 +14,10 @@ from eqpot.observables.series import (
     equilibration,
     statistical_inefficiency,
 )
-from eqpot.observables.structure import RadialDistribution, radial_distribution
+from eqpot.observables.structure import RadialDistribution, Shell, first_shell, mean_distribution, radial_distribution
 from eqpot.observables.thermo import CanonicalTest, canonical_test, degrees_of_freedom, read_thermo
-from eqpot.observables.torsion import FreeEnergy, dihedral_angles, torsional_free_energy
-from eqpot.observables.trajectory import Trajectory, density, read_trajectory, unwrap
+from eqpot.observables.torsion import FreeEnergy, Torsion, Well, dihedral_angles, find_torsions, find_wells, torsional_free_energy
+from eqpot.observables.trajectory import Trajectory, density, read_trajectories, read_trajectory, unwrap
 from eqpot.observables.vibrations import Spectrum, velocity_autocorrelation, vibrational_spectrum
 
 __all__ = [
@@ -27,8 +27,11 @@ __all__ = [
     "Drift",
     "FreeEnergy",
     "RadialDistribution",
+    "Shell",
     "Spectrum",
+    "Torsion",
     "Trajectory",
+    "Well",
     "autocorrelation",
     "average",
     "block_error",
@@ -39,10 +42,15 @@ __all__ = [
     "drift",
     "einstein",
     "equilibration",
+    "find_torsions",
+    "find_wells",
+    "first_shell",
     "green_kubo",
+    "mean_distribution",
     "mean_squared_displacement",
     "radial_distribution",
     "read_thermo",
+    "read_trajectories",
     "read_trajectory",
     "statistical_inefficiency",
     "torsional_free_energy",

@@ -18,8 +18,8 @@ _FEWEST = 4
 class Average:
     """The mean of a series of correlated samples, in the unit of the series.
 
-    standard_error: of the mean, from the statistical inefficiency g; block_error: the same from the scatter of ten block means.
-    n_samples / g samples are independent.
+    standard_error: of the mean, from the statistical inefficiency g; block_error: the same from the scatter of ten block means or, where
+    there are replicas, of theirs. n_samples / g samples are independent.
     """
 
     mean: float
@@ -61,17 +61,18 @@ def autocorrelation(values: np.ndarray) -> np.ndarray:
 def statistical_inefficiency(values: np.ndarray) -> float:
     """Return g = 1 + 2 sum_k (1 - k / n) C(k) / C(0), the number of samples that are worth one independent sample; 1 for a constant.
 
-    values: [n]. The sum ends where C first falls to zero, beyond which it is noise (Chodera, Swope, Pitera, Seok, Dill, J. Chem. Theory
-    Comput. 3, 26 (2007), eqs. 17-20). The autocorrelation time is (g - 1) / 2 intervals. Raises DataError for less than 4 samples or NaN.
+    values: [n], or [n_replicas, n] of independent runs of one ensemble, whose mean is a common one. The sum ends where C first falls to
+    zero, beyond which it is noise (Chodera, Swope, Pitera, Seok, Dill, J. Chem. Theory Comput. 3, 26 (2007), eqs. 17-20). The
+    autocorrelation time is (g - 1) / 2 intervals. Raises DataError for less than 4 samples or NaN.
     """
-    values = _check(values)
+    values = _check(values, n_axes=2)
     if np.ptp(values) <= 1e-13 * abs(values).max():
         return 1.0
-    correlation = autocorrelation(values - values.mean())
+    correlation = autocorrelation((values - values.mean()).T)
     negative = np.nonzero(correlation <= 0)[0]
-    end = int(negative[0]) if len(negative) else len(values)
+    end = int(negative[0]) if len(negative) else len(correlation)
     lags = np.arange(1, end)
-    return float(1 + 2 * ((1 - lags / len(values)) * correlation[1:end]).sum() / correlation[0])
+    return float(1 + 2 * ((1 - lags / len(correlation)) * correlation[1:end]).sum() / correlation[0])
 
 
 def equilibration(values: np.ndarray) -> int:
@@ -106,16 +107,21 @@ def block_error(values: np.ndarray, n_blocks: int = 10) -> float:
 
 
 def average(values: np.ndarray) -> Average:
-    """Return the mean of a series [n] with its errors; discard its equilibration first. DataError for less than 4 samples or NaN."""
-    values = _check(values)
+    """Return the mean of a series [n], or of replicas [n_replicas, n], with its errors; discard equilibration first.
+
+    Raises DataError for less than 4 samples or NaN.
+    """
+    values = _check(values, n_axes=2)
+    replicas = values.ndim == 2 and len(values) > 1
+    values = values if replicas else values.ravel()
     inefficiency, deviation = statistical_inefficiency(values), float(values.std(ddof=1))
     return Average(
         mean=float(values.mean()),
-        standard_error=deviation * float(np.sqrt(inefficiency / len(values))),
-        block_error=block_error(values, min(10, len(values))),
+        standard_error=deviation * float(np.sqrt(inefficiency / values.size)),
+        block_error=block_error(values.ravel(), len(values) if replicas else min(10, len(values))),
         standard_deviation=deviation,
         inefficiency=inefficiency,
-        n_samples=len(values),
+        n_samples=values.size,
     )
 
 
@@ -132,9 +138,9 @@ def drift(times: np.ndarray, values: np.ndarray) -> Drift:
     return Drift(float(slope), float(np.sqrt(variance * statistical_inefficiency(residuals))))
 
 
-def _check(values: np.ndarray) -> np.ndarray:
+def _check(values: np.ndarray, n_axes: int = 1) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or len(values) < _FEWEST:
+    if not 1 <= values.ndim <= n_axes or values.shape[-1] < _FEWEST:
         raise DataError(f"A series of shape {values.shape} has no error bars; give one axis of at least {_FEWEST} samples.")
     if not np.isfinite(values).all():
         raise DataError(f"Sample {int(np.argmin(np.isfinite(values)))} of the series is NaN or infinite; leave such samples out.")

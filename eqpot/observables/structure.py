@@ -1,16 +1,21 @@
 """How atoms lie around each other: radial distribution functions and coordination numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
+from scipy.ndimage import uniform_filter1d
+from scipy.signal import find_peaks
 
 from eqpot.errors import ConfigError, DataError
 from eqpot.neighbors import neighbor_list
 from eqpot.observables.trajectory import Trajectory
+
+_SMOOTH = 5
+"""Bins of g(r) that are averaged before peaks are looked for, so that noise is none."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,35 @@ class RadialDistribution:
         if (center, around) not in self.coordination or not 0 < radius <= self.edges[-1] * (1 + 1e-12):
             raise ConfigError(f"There is no {center}-{around} up to {radius} Å in this distribution, which ends at {self.edges[-1]:g} Å.")
         return float(np.interp(radius, self.edges, np.concatenate([[0.0], self.coordination[center, around]])))
+
+
+@dataclass(frozen=True)
+class Shell:
+    """The first shell of neighbours: where g(r) has its first peak and how high it is, and the minimum after it; Å."""
+
+    peak: float
+    height: float
+    end: float
+
+
+def first_shell(found: RadialDistribution, center: str, around: str) -> Shell | None:
+    """Return the first shell of atoms `around` about atoms `center`, or None where g(r) shows no peak or no minimum after it."""
+    values = found.values[center, around]
+    smooth = uniform_filter1d(values, _SMOOTH)
+    peaks = find_peaks(smooth, height=1.0, prominence=0.3)[0]
+    valleys = find_peaks(-smooth, prominence=0.1)[0]
+    valleys = valleys[valleys > peaks[0]] if len(peaks) else valleys
+    if len(peaks) == 0 or len(valleys) == 0:
+        return None
+    return Shell(float(found.radii[peaks[0]]), float(values[peaks[0]]), float(found.radii[valleys[0]]))
+
+
+def mean_distribution(found: Sequence[RadialDistribution]) -> RadialDistribution:
+    """Return the mean of distributions of the same bins and elements, each as heavy as it has frames."""
+    weights = [each.n_frames for each in found]
+    values = {pair: np.average([each.values[pair] for each in found], axis=0, weights=weights) for pair in found[0].values}
+    coordination = {pair: np.average([each.coordination[pair] for each in found], axis=0, weights=weights) for pair in found[0].values}
+    return RadialDistribution(found[0].edges, values, coordination, sum(weights))
 
 
 def radial_distribution(trajectory: Trajectory, r_max: float, bin_width: float = 0.05) -> RadialDistribution:

@@ -30,9 +30,10 @@ class CanonicalTest:
 
 
 def read_thermo(folder: str | Path) -> dict[str, np.ndarray]:
-    """Return the columns of a run's thermo.csv, each [n_rows]; DataError for a missing, empty or broken table.
+    """Return the columns of a run's thermo.csv, each [n_rows] or, in a run of many systems, [n_systems, n_rows].
 
-    A last row that is cut short, as in a run that was killed, is left out.
+    What a run that was killed has cut short at the end, a row or the rows of a step, is left out. DataError for a missing, empty or broken
+    table.
     """
     path = Path(folder) / "thermo.csv"
     try:
@@ -45,7 +46,15 @@ def read_thermo(folder: str | Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path} cannot be read as a table of numbers ({error}); name a run folder of `eqpot md`.") from error
     if len(table) == 0:
         raise DataError(f"{path} has no rows; wait for the run's first one.")
-    return dict(zip(names, table.T, strict=True))
+    columns = dict(zip(names, table.T, strict=True))
+    systems = columns.pop("system", None)
+    if systems is None:
+        return columns
+    n_systems = int(systems.max()) + 1
+    n_rows = len(systems) // n_systems
+    if not np.array_equal(systems[: n_rows * n_systems], np.tile(np.arange(n_systems), n_rows)):
+        raise DataError(f"{path} does not list systems 0 to {n_systems - 1} at every step; name a run folder of `eqpot md`.")
+    return {name: values[: n_rows * n_systems].reshape(n_rows, n_systems).T for name, values in columns.items()}
 
 
 def degrees_of_freedom(thermo: Mapping[str, np.ndarray]) -> int:
@@ -59,14 +68,14 @@ def degrees_of_freedom(thermo: Mapping[str, np.ndarray]) -> int:
 def canonical_test(temperatures: np.ndarray, n_degrees: int, temperature: float) -> CanonicalTest:
     """Compare temperatures [n], in K, with their canonical distribution at `temperature`: n_degrees T / temperature is chi-square.
 
-    The mean is `temperature`, the standard deviation sqrt(2 / n_degrees) of it. Merz, Shirts, PLoS ONE 13, e0202764 (2018). At constant
-    energy the distribution is narrower. DataError for less than 4 samples or NaN.
+    temperatures may be [n_replicas, n]. The mean is `temperature`, the standard deviation sqrt(2 / n_degrees) of it. Merz, Shirts, PLoS
+    ONE 13, e0202764 (2018). At constant energy the distribution is narrower. DataError for less than 4 samples or NaN.
     """
     mean = average(temperatures)
     squares = (temperatures - mean.mean) ** 2
     width_error = average(squares).error / (2 * mean.standard_deviation) if mean.standard_deviation > 0 else 0.0
-    apart = max(1.0, len(temperatures) * (mean.error / mean.standard_deviation) ** 2) if mean.standard_deviation > 0 else 1.0
-    independent = temperatures[np.arange(0, len(temperatures), apart).astype(int)]
+    apart = max(1.0, temperatures.size * (mean.error / mean.standard_deviation) ** 2) if mean.standard_deviation > 0 else 1.0
+    independent = temperatures.ravel()[np.arange(0, temperatures.size, apart).astype(int)]
     return CanonicalTest(
         mean=mean,
         expected_mean=temperature,

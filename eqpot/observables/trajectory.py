@@ -43,10 +43,10 @@ class Trajectory:
             raise DataError("A trajectory of one frame has no interval; write more frames.")
         return float((self.times[-1] - self.times[0]) / (len(self.times) - 1))
 
-    def after(self, time: float) -> "Trajectory":
-        """Return the frames at `time`, in fs, and later."""
+    def between(self, begin: float, end: float = np.inf) -> "Trajectory":
+        """Return the frames from `begin` to `end`, both included, in fs."""
         # Times are sums of rounded steps.
-        return self.at(slice(int(np.searchsorted(self.times, time - 1e-6)), None))
+        return self.at(slice(*np.searchsorted(self.times, (begin - 1e-6, end + 1e-6)).tolist()))
 
     def at(self, frames: slice | np.ndarray) -> "Trajectory":
         """Return the frames of these numbers."""
@@ -93,18 +93,23 @@ class Trajectory:
         return found
 
 
-def read_trajectory(path: str | Path, interval: float | None = None) -> Trajectory:
-    """Read a run folder of `eqpot md`, or any trajectory that ASE reads.
+def read_trajectories(folder: str | Path) -> list[Trajectory]:
+    """Read the trajectory of every system of a run folder of `eqpot md`; DataError as in `read_trajectory`."""
+    return [read_trajectory(file) for file in _files(Path(folder))]
 
-    interval: time between frames in fs, where the frames have no `info["time_fs"]`. DataError as in `Trajectory.from_frames`, and for a
-    file that is missing or unreadable.
+
+def read_trajectory(path: str | Path, interval: float | None = None) -> Trajectory:
+    """Read a run folder of `eqpot md` with one system, or any trajectory that ASE reads.
+
+    interval: time between frames in fs, where the frames have no `info["time_fs"]`. DataError as in `Trajectory.from_frames`, for a
+    file that is missing or unreadable, and for a folder of several systems.
     """
     file = Path(path)
     if file.is_dir():
-        there = [name for name in _NAMES if (file / name).is_file()]
-        if not there:
-            raise DataError(f"The folder {file} holds no {' or '.join(_NAMES)}; name a run folder of `eqpot md` or a file.")
-        file /= there[0]
+        files = _files(file)
+        if len(files) > 1:
+            raise DataError(f"The folder {file} holds {len(files)} systems; name the file of one, or use read_trajectories.")
+        file = files[0]
     try:
         return Trajectory.from_frames(ase.io.iread(file, ":"), interval)
     except DataError as error:
@@ -145,6 +150,15 @@ def unwrap(positions: np.ndarray, cells: np.ndarray, pbc: np.ndarray) -> np.ndar
 def density(masses: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Return the densities [n_frames] in g/cm^3 of masses [n_atoms] in amu in cells [n_frames, 3, 3] in Å."""
     return masses.sum() / abs(np.linalg.det(cells)) * (units._amu * 1e27)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the trajectories of a run folder, one a system, of the first format that can be read."""
+    for name in _NAMES:
+        stem, suffix = name.split(".")
+        if files := [folder / name] if (folder / name).is_file() else sorted(folder.glob(f"{stem}-*.{suffix}")):
+            return files
+    raise DataError(f"The folder {folder} holds no {' or '.join(_NAMES)}; name a run folder of `eqpot md` or a file.")
 
 
 def _even(times: np.ndarray) -> int:

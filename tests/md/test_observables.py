@@ -6,7 +6,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 
 from eqpot import load_potential
 from eqpot.errors import ConfigError, DataError
@@ -23,10 +23,15 @@ from eqpot.observables import (
     drift,
     einstein,
     equilibration,
+    find_torsions,
+    find_wells,
+    first_shell,
     green_kubo,
+    mean_distribution,
     mean_squared_displacement,
     radial_distribution,
     read_thermo,
+    read_trajectories,
     read_trajectory,
     torsional_free_energy,
     unwrap,
@@ -34,8 +39,8 @@ from eqpot.observables import (
     vibrational_spectrum,
 )
 from eqpot.observables.vibrations import WAVENUMBER
-from eqpot.units import BOLTZMANN
-from helpers import ethanol
+from eqpot.units import BOLTZMANN, FEMTOSECOND
+from helpers import ROOT, ethanol
 
 SHEARED = np.array([[20.0, 0.0, 0.0], [9.0, 18.0, 0.0], [-7.0, 5.0, 21.0]])
 
@@ -92,6 +97,20 @@ def test_an_oscillation_does_not_hide_what_is_slow():
     means = np.array([item.mean for item in found])
     assert np.mean(abs(means) < [item.standard_error for item in found]) < 0.5
     assert 0.6 < np.mean(abs(means) < [item.error for item in found]) < 0.8
+
+
+def test_replicas_have_a_common_mean_and_tell_its_error():
+    series = autoregressive(500, 0.8, seed=6, shape=(200, 8)).transpose(1, 2, 0)
+    found = [average(7.0 + values) for values in series]
+    truth = np.sqrt(9.0 / (8 * 500))
+    assert np.mean([item.standard_error for item in found]) == pytest.approx(truth, rel=0.1)
+    assert np.mean([item.block_error for item in found]) == pytest.approx(truth, rel=0.1)
+    assert np.std([item.mean for item in found]) == pytest.approx(truth, rel=0.2)
+    assert found[0].n_samples == 8 * 500
+    # Replicas that never met: their scatter is that of their means, however long they are.
+    stuck = average(series[0] * 0.01 + np.arange(8.0)[:, None])
+    assert stuck.block_error == pytest.approx(np.arange(8).std(ddof=1) / np.sqrt(8), rel=0.01)
+    assert average(series[0][:1]) == average(series[0][0])
 
 
 def test_a_constant_series_has_no_error_and_a_broken_one_is_refused():
@@ -365,7 +384,7 @@ def test_a_run_folder_is_read(tmp_path, model_path):
     np.testing.assert_allclose(kinetic, thermo["kinetic_energy_ev"][:5], rtol=1e-6)
     assert degrees_of_freedom(thermo) == 21
     np.testing.assert_allclose(thermo["temperature_k"], 2 * thermo["kinetic_energy_ev"] / (21 * BOLTZMANN))
-    later = found.after(4.0)
+    later = found.between(4.0)
     np.testing.assert_allclose(later.times, [4, 6, 8])
     np.testing.assert_array_equal(later.velocities, found.velocities[2:])
     assert abs((found.masses[:, None] * later.at_rest().positions).sum(axis=1)).max() < 1e-9
@@ -455,3 +474,87 @@ def test_torsional_free_energy_is_that_of_the_distribution(symmetry):
     assert np.nanmax(single.errors) > np.nanmin(single.errors) > 0
     with pytest.raises(ConfigError, match="positive"):
         torsional_free_energy(runs, 0.0)
+
+
+def test_torsions_are_bonds_that_parts_turn_about():
+    assert [(torsion.atoms, torsion.symmetry) for torsion in find_torsions(ethanol())] == [((6, 0, 1, 2), 3), ((0, 1, 2, 3), 1)]
+    assert find_torsions(molecule("C6H6")) == []
+    # Acetylene's atoms are in line, cyclobutane's bonds in a ring.
+    assert find_torsions(molecule("C2H2")) == []
+    assert find_torsions(molecule("cyclobutane")) == []
+    butane = find_torsions(molecule("trans-butane"))
+    assert sorted(torsion.symmetry for torsion in butane) == [1, 3, 3]
+    (middle,) = (torsion for torsion in butane if torsion.symmetry == 1)
+    assert abs(molecule("trans-butane").get_dihedral(*middle.atoms) - 180) < 1
+
+
+def test_wells_of_a_torsion_lie_between_its_barriers():
+    """Samples of U = 40 (1 + cos 3 phi) + 15 cos phi meV, with minima at 180 and near +- 64 degrees; exact values by integration."""
+    random, temperature = np.random.default_rng(1), 300.0
+    thermal = 1000 * BOLTZMANN * temperature
+
+    def weight(degrees):
+        return np.exp(-(40 * (1 + np.cos(np.radians(3 * degrees))) + 15 * np.cos(np.radians(degrees)) + 15) / thermal)
+
+    phi = random.uniform(-180, 180, size=400_000)
+    runs = phi[random.uniform(size=len(phi)) < weight(phi)]
+    runs = runs[: len(runs) // 8 * 8].reshape(8, -1)
+    right, anti, left = find_wells(runs, torsional_free_energy(runs, temperature), temperature)
+    grid = np.arange(-180, 180, 0.1) + 0.05
+    exact = -thermal * np.log(weight(grid).reshape(36, 100).mean(axis=1))
+    exact -= exact.min()
+    expected = weight(grid)[abs(grid) > 115].sum() / weight(grid).sum()
+    assert [right.minimum, abs(anti.minimum), left.minimum] == pytest.approx([65, 175, -65], abs=11)
+    assert right.population + anti.population + left.population == pytest.approx(1.0)
+    assert anti.population == pytest.approx(expected, abs=0.01)
+    assert right.population == pytest.approx(left.population, abs=0.01)
+    assert 0 < anti.population_error < 0.01
+    gauche, between, outer = exact[24], exact[17:19].max(), exact[28:31].max()
+    for well, lowest, tops in (
+        (right, gauche, (between, outer)), (anti, 0.0, (outer, outer)), (left, gauche, (outer, between))
+    ):  # fmt: skip
+        assert well.energy == pytest.approx(lowest, abs=5 + 4 * well.error)
+        for barrier, error, top in zip(well.barriers, well.barrier_errors, tops, strict=True):
+            assert barrier == pytest.approx(top - lowest, abs=5 + 4 * error)
+    flat = torsional_free_energy(phi[:1000], temperature)
+    assert find_wells(phi[:1000], flat, temperature) == []
+
+
+def test_the_first_shell_of_a_crystal():
+    random = np.random.default_rng(0)
+    atoms = bulk("Si", cubic=True) * (2, 2, 2)
+    frames = [Atoms(atoms.numbers, atoms.positions + 0.1 * random.normal(size=(64, 3)), cell=atoms.cell, pbc=True) for _ in range(20)]
+    trajectory = Trajectory.from_frames(frames, interval=1.0)
+    parts = [radial_distribution(trajectory.at(slice(0, 15)), 5.0), radial_distribution(trajectory.at(slice(15, None)), 5.0)]
+    mean, whole = mean_distribution(parts), radial_distribution(trajectory, 5.0)
+    np.testing.assert_allclose(mean.values["Si", "Si"], whole.values["Si", "Si"])
+    np.testing.assert_allclose(mean.coordination["Si", "Si"], whole.coordination["Si", "Si"])
+    assert mean.n_frames == 20
+    shell = first_shell(whole, "Si", "Si")
+    assert shell.peak == pytest.approx(2.35, abs=0.1)
+    assert 2.7 < shell.end < 3.5
+    assert whole.coordination_number("Si", "Si", shell.end) == pytest.approx(4.0)
+    assert first_shell(radial_distribution(trajectory, 2.4), "Si", "Si") is None
+
+
+def test_a_run_of_many_systems_is_read(tmp_path):
+    settings = Settings(ensemble="nvt", temperature=[200.0, 300.0], seed=1, steps=20)
+    potential = load_potential(ROOT / "potentials" / "ethanol" / "potential.safetensors")
+    start_run(Simulation([ethanol(), ethanol()], potential, settings), tmp_path / "run").run()
+    thermo, trajectories = read_thermo(tmp_path / "run"), read_trajectories(tmp_path / "run")
+    assert thermo["temperature_k"].shape == (2, 3)
+    assert "system" not in thermo
+    for system, trajectory in enumerate(trajectories):
+        kinetic = 0.5 * (trajectory.masses[:, None] * trajectory.velocities[-1] ** 2).sum() / FEMTOSECOND**2
+        assert kinetic == pytest.approx(thermo["kinetic_energy_ev"][system, -1], rel=1e-5)
+    with pytest.raises(DataError, match="holds 2 systems; name the file of one"):
+        read_trajectory(tmp_path / "run")
+    table = tmp_path / "run" / "thermo.csv"
+    lines = table.read_text().splitlines()
+    # Killed between the rows of a step, and within one.
+    for end in ("\n".join(lines[:-1]), "\n".join(lines[:-1]) + "\n1,20"):
+        table.write_text(end)
+        assert read_thermo(tmp_path / "run")["temperature_k"].shape == (2, 2)
+    table.write_text("\n".join([lines[0], lines[2], lines[1]]))
+    with pytest.raises(DataError, match="does not list systems 0 to 1 at every step"):
+        read_thermo(tmp_path / "run")

@@ -15,9 +15,10 @@ from eqpot.cli.main import app
 from eqpot.errors import ConfigError, DataError
 from eqpot.md import Settings, Simulation, start_run
 from eqpot.observables import CanonicalTest, Diffusion, average, drift, read_thermo
-from eqpot.report.dynamics import _diffusion_cells, _temperature_remark, report_dynamics
+from eqpot.report.dynamics import report_dynamics, temperature_remark
+from eqpot.report.dynamics_trajectories import diffusion_cells
 from eqpot.units import BOLTZMANN, FEMTOSECOND
-from helpers import ethanol
+from helpers import ROOT, ethanol
 
 TEMPERATURE, FRICTION, INTERVAL = 300.0, 0.1, 4.0
 DIFFUSION = 1e4 * BOLTZMANN * TEMPERATURE * FEMTOSECOND**2 / FRICTION * (1 / 39.948 - 1 / (16 * 39.948 + 16 * 20.1797))
@@ -128,15 +129,15 @@ def test_temperatures_that_are_not_canonical_are_seen(tmp_path):
 def test_what_a_remark_depends_on():
     mean = average(np.random.default_rng(0).normal(300, 10, size=100))
     narrow, broad = (CanonicalTest(mean, 300.0, width, 1.0, 20.0, 0.5) for width in (21.0, 24.0))
-    assert "broader" not in _temperature_remark(narrow, 12, has_thermostat=False)
-    assert "broader" in _temperature_remark(broad, 12, has_thermostat=False)
+    assert "broader" not in temperature_remark(narrow, 12, has_thermostat=False)
+    assert "broader" in temperature_remark(broad, 12, has_thermostat=False)
     for exponent, regime in ((-0.5, "stay"), (0.5, "do not diffuse yet"), (1.0, "diffuse"), (1.5, "still fly")):
         found = Diffusion(2e-4, 1e-5, (1.0, 2.0), exponent)
-        value, other, _, text = _diffusion_cells(found, None)
+        value, other, _, text = diffusion_cells(found, None)
         assert text.startswith(regime)
         assert (value, other) == ("–" if exponent < 0 else "2.00 ± 0.10", "–")
     # 1 Å^2/fs is 0.1 cm^2/s.
-    assert _diffusion_cells(found, found)[1] == "2.00 ± 0.10"
+    assert diffusion_cells(found, found)[1] == "2.00 ± 0.10"
 
 
 def test_vibrations_that_frames_cannot_show_are_left_out(tmp_path, model_path):
@@ -150,7 +151,8 @@ def test_vibrations_that_frames_cannot_show_are_left_out(tmp_path, model_path):
     # A molecule in the void has no density and goes nowhere.
     assert "Structure" not in page
     assert "Motion" not in page
-    assert page.count("<svg") == 3 + 2
+    # Its two torsions.
+    assert page.count("<svg") == 3 + 2 + 2
     assert "p = " not in page
     assert "that at constant energy is narrower" in page
 
@@ -174,7 +176,7 @@ def test_frames_too_far_apart_leave_motion_out(tmp_path):
 
 
 def test_what_cannot_be_reported_is_one_sentence(gas, tmp_path):
-    with pytest.raises(ConfigError, match=r"9 ps are to be discarded of a run of 3\.196 ps; discard less"):
+    with pytest.raises(ConfigError, match=r"9 ps are to be discarded of 3\.196 ps of constant conditions; discard less"):
         report_dynamics(gas, tmp_path / "page.html", discard=9.0)
     result = CliRunner().invoke(app, ["report", str(gas), "--data", "x.extxyz"])
     assert result.exit_code != 0
@@ -183,3 +185,45 @@ def test_what_cannot_be_reported_is_one_sentence(gas, tmp_path):
     with pytest.raises(DataError, match="has no rows"):
         report_dynamics(tmp_path, tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
+
+
+def test_replicas_are_averaged_and_other_systems_stand_beside_them(tmp_path):
+    settings = Settings(ensemble="nvt", timestep=1.0, friction=50.0, temperature=[300.0, 500.0, 300.0], seed=3, interval=2, steps=120)
+    potential = load_potential(ROOT / "potentials" / "ethanol" / "potential.safetensors")
+    start_run(Simulation([ethanol()] * 3, potential, settings), tmp_path / "run").run()
+    findings = {str(finding).partition(" = ")[0]: finding for finding in report_dynamics(tmp_path / "run", tmp_path / "page.html", 0.02)}
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "2 replicas of C2H6O, 9 atoms; C2H6O, 9 atoms; NVT" in page
+    temperatures = read_thermo(tmp_path / "run")["temperature_k"][:, 10:]
+    for kept, systems in ((300, [0, 2]), (500, [1])):
+        found = findings[f"temperature at {kept} K"]
+        expected = average(temperatures[systems])
+        assert (found.value, found.error) == pytest.approx((expected.mean, expected.error))
+        assert float(cells(page, f"temperature, K at {kept} K")[0]) == pytest.approx(expected.mean, abs=0.5)
+        assert f"Torsions at {kept} K" in page
+    assert "<td>300 K</td><td>27</td>" in page
+
+
+def test_what_a_schedule_keeps_constant_is_a_sample(tmp_path):
+    write_gas(tmp_path / "gas", n_frames=300)
+    schedule = [{"time": 0.1, "temperature": 300}, {"time": 0.4, "temperature": 300}, {"time": 0.8, "temperature": 600}]
+    summary = {"ensemble": "nvt", "timestep": 1.0, "schedule": schedule}
+    (tmp_path / "gas" / "summary.json").write_text(json.dumps(summary))
+    findings = report_dynamics(tmp_path / "gas", tmp_path / "page.html", 0.04)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    thermo = read_thermo(tmp_path / "gas")
+    # Constant before the first point and beyond the last, 0.8 to 1.196 ps.
+    for name, first, last in (("300 K", 10, 101), ("600 K", 210, 300)):
+        (found,) = (finding for finding in findings if finding.name == "pressure" and finding.sample == name)
+        assert found.value == pytest.approx(thermo["pressure_gpa"][first:last].mean())
+        assert f"<td>{name}, Ar</td>" in page
+    again = [*schedule, {"time": 0.9, "temperature": 300}]
+    (tmp_path / "gas" / "summary.json").write_text(json.dumps({**summary, "schedule": again}))
+    samples = {finding.sample for finding in report_dynamics(tmp_path / "gas", tmp_path / "page.html")}
+    assert samples == {"300 K, 0–0.4 ps", "300 K, 0.9–1.196 ps"}
+    # Nothing of a ramp is an average, but the page stands.
+    (tmp_path / "gas" / "summary.json").write_text(json.dumps({**summary, "schedule": [{"time": 0, "temperature": 300}, schedule[-1]]}))
+    assert {finding.sample for finding in report_dynamics(tmp_path / "gas", tmp_path / "page.html")} == {"600 K"}
+    ramp = [{"time": 0, "temperature": 300}, {"time": 2, "temperature": 600}]
+    (tmp_path / "gas" / "summary.json").write_text(json.dumps({**summary, "schedule": ramp}))
+    assert report_dynamics(tmp_path / "gas", tmp_path / "page.html") == []
