@@ -46,9 +46,9 @@ class Tethers(SimplePotential):
 
 
 class LennardJones(SimplePotential):
-    """4 epsilon ((s/r)^12 - (s/r)^6) times a switch with two derivatives from 0.8 cutoff on; argon (Rahman 1964), cut at 2 sigma."""
+    """4 epsilon ((s/r)^12 - (s/r)^6) times a switch with two derivatives from 0.8 cutoff on; argon (Rahman 1964), cut at 1.5 sigma."""
 
-    def __init__(self, epsilon: float = 0.010324, sigma: float = 3.405, cutoff: float = 6.81) -> None:
+    def __init__(self, epsilon: float = 0.010324, sigma: float = 3.405, cutoff: float = 5.1) -> None:
         self.epsilon, self.sigma, self.cutoff = epsilon, sigma, cutoff
 
     def evaluate(self, graph: AtomGraph) -> dict[str, torch.Tensor]:
