@@ -15,7 +15,6 @@ temperatures, and an Einstein crystal no pressure. A liquid has no shape, so the
 """
 
 import argparse
-import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -24,13 +23,10 @@ from pathlib import Path
 
 import ase.io
 import numpy as np
+import physical_validation as pv
 import torch
 from ase import Atoms
 from ase.build import bulk
-
-# pymbar recommends JAX whenever it is imported.
-logging.getLogger("pymbar").setLevel(logging.ERROR)
-import physical_validation as pv
 
 from eqpot import load_potential
 from eqpot.md import Settings, Simulation
@@ -92,9 +88,9 @@ def einstein_crystal() -> System:
     crystal = bulk("Ar", "fcc", a=5.3, cubic=True) * (2, 1, 1)
 
     def potential(systems: Sequence[Atoms]) -> Tethers:
-        # Frequencies that differ, or phases would never mix.
-        stiffness = torch.linspace(0.05, 0.5, len(crystal), dtype=torch.float64)
-        return Tethers(torch.tensor(crystal.positions).repeat(len(systems), 1), stiffness.repeat(len(systems)))
+        # No two frequencies are alike, or phases would never mix: an atom on an isotropic spring keeps swinging on one line.
+        stiffness = torch.linspace(0.05, 0.5, 3 * len(crystal), dtype=torch.float64).view(-1, 3)
+        return Tethers(torch.tensor(crystal.positions).repeat(len(systems), 1), stiffness.repeat(len(systems), 1))
 
     return System(
         atoms=lambda replicas: [crystal] * replicas,

@@ -33,10 +33,10 @@ class IdealGas(SimplePotential):
 
 
 class Tethers(SimplePotential):
-    """Atoms on springs to their sites [n_atoms, 3]: an Einstein crystal; stiffness in eV/Å^2, [n_atoms]. Its stress is left out."""
+    """Atoms on springs to their sites [n_atoms, 3]: an Einstein crystal; stiffness in eV/Å^2, [n_atoms, 3]. Its stress is left out."""
 
     def __init__(self, places: torch.Tensor, stiffness: torch.Tensor) -> None:
-        self.places, self.stiffness = places, stiffness.unsqueeze(1)
+        self.places, self.stiffness = places, stiffness
 
     def evaluate(self, graph: AtomGraph) -> dict[str, torch.Tensor]:
         forces = -self.stiffness * (graph.positions - self.places)
