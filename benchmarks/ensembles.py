@@ -89,7 +89,7 @@ def einstein_crystal() -> System:
 
     def potential(systems: Sequence[Atoms]) -> Tethers:
         # No two frequencies are alike, or phases would never mix: an atom on an isotropic spring keeps swinging on one line.
-        stiffness = torch.linspace(0.05, 0.5, 3 * len(crystal), dtype=torch.float64).view(-1, 3)
+        stiffness = torch.linspace(0.2, 2.0, 3 * len(crystal), dtype=torch.float64).view(-1, 3)
         return Tethers(torch.tensor(crystal.positions).repeat(len(systems), 1), stiffness.repeat(len(systems), 1))
 
     return System(
