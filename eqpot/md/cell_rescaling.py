@@ -11,8 +11,8 @@ velocities are rescaled stochastically at every step (`velocity_rescaling`).
 
 Moves obey detailed balance up to an error of first order in a = n dt B beta / tau, where B is the bulk modulus of the system: the
 variance of the volume comes out too large by a share of a / 2, or somewhat more. With the defaults and a good guess of B, a is 0.005;
-keep tau long enough, and 1 / beta no softer than the system, that it stays below a few hundredths. The effective energy (Bussi and Parrinello 2007) shows it: a move from h to
-h' changes it by
+keep tau long enough, and 1 / beta no softer than the system, that it stays below a few hundredths. The effective energy (Bussi and
+Parrinello 2007) shows the error: a move from h to h' changes it by
 
     d(K + U + P0 V) - k_B T ln(V' / V) - k_B T ln(p'(-e) / p(e))
 
