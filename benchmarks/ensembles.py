@@ -8,10 +8,11 @@ Kinetic energies are compared with their distribution: deviations of mean and wi
 temperature or pressure are compared with each other, as the ratio of their distributions of energy (enthalpy at constant pressure) or
 volume is known (Merz and Shirts 2018): the deviation is in standard errors again. Below three is what chance does.
 
-Left out is what theory says cannot pass: one friction for all velocities, as Nosé-Hoover chains and the barostat built on them have,
-changes the energies of independent modes in proportion, so those of an ideal gas or of an Einstein crystal never reach equilibrium with
-one another; a gas that starts at the chain's temperature even keeps it. An ideal gas at constant volume has no energy to compare at two
-temperatures, and an Einstein crystal no pressure. A fluid has no shape, so the full cell is for crystals.
+Left out is what theory says cannot pass: one friction for all velocities, as Nosé-Hoover chains have, changes the energies of
+independent modes in proportion, so those of an ideal gas or of an Einstein crystal never reach equilibrium with one another; a gas that
+starts at the chain's temperature even keeps it. In an ideal gas the barostat built on them moves a handful of variables, and whether these
+mix depends on its two times. An ideal gas at constant volume has no energy to compare at two temperatures, and an Einstein crystal no
+pressure. A fluid has no shape, so the full cell is for crystals.
 """
 
 import argparse
