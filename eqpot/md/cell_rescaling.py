@@ -9,8 +9,10 @@ is a third of the trace of e, times the unit matrix. The stationary density is e
 full cell per d^9 h / V^2. A rotation of the cell changes no energy, so the antisymmetric part of W is left out. Between these moves
 velocities are rescaled stochastically at every step (`velocity_rescaling`).
 
-Moves obey detailed balance up to the error of the time step. The effective energy (Bussi and Parrinello 2007) shows it: a move from h to
-h' changes it by
+Moves obey detailed balance up to an error of first order in a = n dt B beta / tau, where B is the bulk modulus of the system: the
+variance of the volume comes out too large by a share of a / 2, or somewhat more. With the defaults and a good guess of B, a is 0.005;
+keep tau long enough, and 1 / beta no softer than the system, that it stays below a few hundredths. The effective energy (Bussi and
+Parrinello 2007) shows the error: a move from h to h' changes it by
 
     d(K + U + P0 V) - k_B T ln(V' / V) - k_B T ln(p'(-e) / p(e))
 
@@ -21,7 +23,7 @@ effective energy.
 | --- | --- |
 | h, V | `State.cells` (rows are lattice vectors), `.volume` |
 | P, P0 | `State.pressure_tensor()`, `Conditions.pressure`, eV/Å^3 |
-| beta | `compressibility`, Å^3/eV; it multiplies 1 / tau and nothing else, so a guess will do |
+| beta | `compressibility`, Å^3/eV; it multiplies 1 / tau and nothing else, so a guess, rather too stiff, will do |
 | tau | `pressure_time`, Å sqrt(amu / eV) |
 | n | `interval`; a move costs an evaluation of the potential |
 """
