@@ -1,5 +1,7 @@
 """Potentials whose statistical mechanics are simple, in the form that `Simulation` calls: an ideal gas, tethered atoms, Lennard-Jones."""
 
+from typing import ClassVar
+
 import torch
 
 from eqpot.graph import AtomGraph, edge_vectors
@@ -10,6 +12,7 @@ class SimplePotential:
 
     cutoff = 0.5
     device = torch.device("cpu")
+    shortest_distances: ClassVar[dict[str, float]] = {}
 
     def fused_kernel(self) -> "SimplePotential":
         """Memory is no concern."""

@@ -117,6 +117,8 @@ class VerletList:
         reference.ages += 1
         stale = ~(needed <= reference.skins)
         if stale.any():
+            # Those that are halfway there come along: structures searched at different times would need a search at every step.
+            stale = ~(2 * needed <= reference.skins)
             self._build(reference, positions, cells, stale, needed)
             wraps = None if wraps is None else torch.where(stale.index_select(0, batch).unsqueeze(1), 0, wraps)
         edge_index, shifts = reference.edge_index, reference.shifts
