@@ -340,6 +340,20 @@ def test_a7_a_reference_stays_while_others_of_the_batch_are_searched():
         np.testing.assert_array_equal(edge_index, np.concatenate(expected, axis=1))
 
 
+def test_structures_that_started_at_different_times_come_to_be_searched_together():
+    structures = [bulk("Ar", "fcc", a=5.3, cubic=True) * 2 for _ in range(4)]
+    graph = collate([build_graph(atoms, 4.0) for atoms in structures])
+    pbc = torch.ones(4, 3, dtype=torch.bool)
+    verlet = VerletList(4.0, skin=0.4)
+    positions = graph.positions.clone()
+    for step in range(100):
+        # 0.04 Å of the skin a step, from steps 0, 3, 6 and 9 on: ten steps between searches of one structure.
+        for structure in range(4):
+            positions[32 * structure, 0] += 0.02 * (step >= 3 * structure)
+        verlet.update(positions, graph.cells, pbc, graph.batch)
+    assert 10 <= verlet.n_builds < 16
+
+
 def test_boundaries_that_change_in_place_are_seen():
     atoms = silicon(1)
     positions, cells, pbc, batch = as_batch([atoms])
