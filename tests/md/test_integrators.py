@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from md_toys import STIFFNESS, conditions, elastic, free, gas, harmonic, make_state, oscillators
 
 from eqpot.md import cell_rescaling, langevin, martyna_tobias_klein, nose_hoover, nve, velocity_rescaling
 from eqpot.md.matrices import hyperbolic_sine_over_x, matrix_function
 from eqpot.md.random import BAROSTAT, standard_normal
 from eqpot.units import BOLTZMANN, FEMTOSECOND
+from md_toys import STIFFNESS, conditions, elastic, free, gas, harmonic, make_state, oscillators
 
 PICOSECOND = 1000 * FEMTOSECOND
 
