@@ -57,8 +57,7 @@ def md(
         simulation = Simulation(structures, potential, settings.dynamics, uncertainty, committee)
         record = json.loads(settings.model_dump_json())
         run = start_run(simulation, settings.output, settings.trajectory, settings.restart_minutes, record)
-    received = on_stop(lambda: setattr(run, "stop_requested", True))
-    with DynamicsView(run.simulation, console) as view:
+    with on_stop(lambda: setattr(run, "stop_requested", True)) as received, DynamicsView(run.simulation, console) as view:
         summary = run.run(view.show)
     if summary is None:
         step = run.simulation.state.step

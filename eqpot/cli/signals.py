@@ -1,12 +1,17 @@
 """Ctrl-C and SIGTERM as requests to stop at the next good place."""
 
+import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 
-def on_stop(request: Callable[[], None]) -> list[int]:
-    """Call `request` at the first Ctrl-C or SIGTERM; the list returned then holds the signal's number."""
+@contextlib.contextmanager
+def on_stop(request: Callable[[], None]) -> Iterator[list[int]]:
+    """Call `request` at the first Ctrl-C or SIGTERM, whose number the list then holds; handlers are what they were afterwards.
+
+    One that stayed would outlive the command where another program has called it, and processes forked there could not be ended.
+    """
     received: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
@@ -15,9 +20,12 @@ def on_stop(request: Callable[[], None]) -> list[int]:
         received.append(number)
         request()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    return received
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def exit_code(received: list[int]) -> int:

@@ -27,14 +27,14 @@ def train(
     from eqpot.training import TrainConfig, Trainer
 
     trainer = Trainer(load_config(TrainConfig, config, overrides or []), resume=resume)
-    received = on_stop(lambda: setattr(trainer, "stop_requested", True))
     console.quiet = not trainer.processes.is_first
     n_edges = sum(sample.edge_index.shape[1] for sample in trainer.samples) / len(trainer.samples)
     console.print(
         f"{len(trainer.samples)} training and {len(trainer.valid)} validation frames, {n_edges:.0f} edges a frame, "
         f"{trainer.n_parameters} parameters"
     )
-    with contextlib.closing(trainer.processes), TrainingView(trainer) as view:
+    stopping = on_stop(lambda: setattr(trainer, "stop_requested", True))
+    with contextlib.closing(trainer.processes), stopping as received, TrainingView(trainer) as view:
         finished = trainer.run(view.report)
     if not finished:
         console.print(f"Stopped at step {trainer.step}, and a checkpoint is written; the same command with --resume goes on from there.")
