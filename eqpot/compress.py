@@ -41,6 +41,7 @@ def compress(path: str | Path, output: str | Path, graphs: Sequence[AtomGraph], 
     assert isinstance(rounded.radial, TabulatedRadial)
     rounded.radial.deviations = deviations
     compressed.to(getattr(torch, header.dtype))
+    compressed.shortest_distances = exact.shortest_distances
     save_potential(compressed, output, header.training, load_uncertainty(path))
     return RadialTable(n_intervals=n_intervals, deviations=deviations)
 

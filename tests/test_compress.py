@@ -23,7 +23,9 @@ from helpers import ethanol, random_potential
 @pytest.fixture
 def original(tmp_path):
     path = tmp_path / "potential.safetensors"
-    save_potential(random_potential(config=NetworkConfig(n_channels=16, radial_width=16, cutoff=4.0)), path, {"frames": 7})
+    potential = random_potential(config=NetworkConfig(n_channels=16, radial_width=16, cutoff=4.0))
+    potential.shortest_distances = {"H-C": 0.95}
+    save_potential(potential, path, {"frames": 7})
     return path
 
 
@@ -34,6 +36,7 @@ def test_the_file_holds_the_tables_and_how_far_they_are_off(original, tmp_path):
     header = read_header(output)
     assert header.radial_table == table
     assert header.training == {"frames": 7}
+    assert header.shortest_distances == {"H-C": 0.95}
     assert table.n_intervals == 800
     exact, compressed = load_potential(original)(*graph.tensors()), load_potential(output)
     assert isinstance(compressed.network.radial, TabulatedRadial)

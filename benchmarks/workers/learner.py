@@ -100,11 +100,12 @@ def fit(
     average = copy.deepcopy(learner.model.state_dict())
     steps, queue, saved = 0, [], 0.0
     if checkpoint and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=False)
+        state = torch.load(checkpoint)
         learner.model.load_state_dict(state["model"])
         learner.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["torch"])
-        average, steps, queue, saved, random = (state[name] for name in ("average", "steps", "queue", "seconds", "random"))
+        random.bit_generator.state = state["random"]
+        average, steps, queue, saved = (state[name] for name in ("average", "steps", "queue", "seconds"))
     started = time.process_time() - saved
     while (progress := (time.process_time() - started) / seconds) < 1:
         for group, rate in zip(learner.optimizer.param_groups, rates, strict=True):
@@ -122,7 +123,7 @@ def fit(
         if checkpoint and (used := time.process_time() - started) >= saved + SAVED_EVERY:
             saved = used
             state = {"model": learner.model.state_dict(), "optimizer": learner.optimizer.state_dict(), "torch": torch.get_rng_state()}
-            state |= {"average": average, "steps": steps, "queue": queue, "seconds": used, "random": random}
+            state |= {"average": average, "steps": steps, "queue": queue, "seconds": used, "random": random.bit_generator.state}
             torch.save(state, checkpoint.with_suffix(".new"))
             checkpoint.with_suffix(".new").replace(checkpoint)
     used = time.process_time() - started
