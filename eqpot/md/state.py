@@ -1,7 +1,7 @@
 """The state of a simulation, and what can be read off it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -66,6 +66,19 @@ class State:
     def of_atoms(self, values: torch.Tensor) -> torch.Tensor:
         """Give every atom the value of its system: [n_systems, ...] -> [n_atoms, ...]."""
         return values if values.shape[0] == 1 else values.index_select(0, self.batch)
+
+    def with_systems_of(self, other: "State", chosen: torch.Tensor) -> "State":
+        """Take the chosen systems [n_systems] (bool) from another state of the same systems and ensemble; baths stay."""
+        if not bool(chosen.any()):
+            return self
+        atoms = self.of_atoms(chosen)
+        names = {"positions": atoms, "velocities": atoms, "forces": atoms, "cells": chosen, "stress": chosen}
+        names |= {"potential_energy": chosen, "heat": chosen}
+        taken = {}
+        for name, where in names.items():
+            mine: torch.Tensor = getattr(self, name)
+            taken[name] = torch.where(where.view(-1, *[1] * (mine.dim() - 1)), getattr(other, name), mine)
+        return replace(self, **taken)
 
     @property
     def kinetic_energy(self) -> torch.Tensor:

@@ -170,6 +170,20 @@ def test_a27_isotropic_barostats_sample_the_volumes_of_an_ideal_gas(name):
     assert volumes.std() == pytest.approx(1000.0 / math.sqrt(n + 1), rel=0.1)
 
 
+def test_a27_cell_rescaling_is_exact_for_long_moves():
+    """As above, with moves of 0.4 of the relaxation of the volume; without acceptance it runs off."""
+    n, n_systems, thermal = 10, 24, BOLTZMANN * 300.0
+    pressure = (n + 1) * thermal / 1000.0
+    _, volumes = run(
+        cell_rescaling, gas(n, 300.0, n_systems, 1000.0), free, conditions(3 * n, 300.0, pressure, tuple(range(n_systems))), 1000,
+        2 * FEMTOSECOND, lambda s: s.volume.numpy().copy(), relaxation_time=0.01 * PICOSECOND, pressure_time=0.01 * PICOSECOND,
+        isotropic=True, compressibility=1 / pressure, interval=2,
+    )  # fmt: skip
+    volumes = np.array(volumes[100:])
+    assert volumes.mean() == pytest.approx(1000.0, rel=0.03)
+    assert volumes.std() == pytest.approx(1000.0 / math.sqrt(n + 1), rel=0.07)
+
+
 def test_a27_cell_rescaling_samples_the_strains_of_an_elastic_cell():
     """U = V c sum_ij E_ij^2: each shear E_xy has the variance kT / (4 V c); and <V (P - P0)> = -kT, the virial theorem of the cell.
 
