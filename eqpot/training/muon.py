@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""Coefficients of p(s) = a s + b s^3 + c s^5 (ibid.): applied again and again, it brings singular values in (0, 1] close to 1."""
+_POLYNOMIALS = ((8.0934, -23.6204, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))
+"""Coefficients of p(s) = a s + b s^3 + c s^5, applied one after the other: each is nearest to 1 where the ones before leave singular
+values of 0.01 to 1 (Amsel et al. 2025, arXiv 2505.16932), which they bring to within 0.27 of 1, and smaller ones to 78 times their size."""
 
 _BATCH = 16
 """Matrices orthogonalised at a time: few enough to stay in a core's cache."""
@@ -28,11 +29,10 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         block: int,
         momentum: float = 0.95,
-        iterations: int = 5,
         weight_decay: float = 0.0,
     ) -> None:
         """Weights [..., m, n] of linear maps; `weight_decay` is decoupled."""
-        defaults = {"lr": lr, "block": block, "momentum": momentum, "iterations": iterations, "weight_decay": weight_decay}
+        defaults = {"lr": lr, "block": block, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(parameters, defaults)
 
     @torch.no_grad()
@@ -48,13 +48,13 @@ class Muon(torch.optim.Optimizer):
             momenta = [self.state[weight]["momentum"] for weight in weights]
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
             directions = torch._foreach_lerp(gradients, momenta, group["momentum"])
-            updates = orthogonal_updates(directions, group["block"], group["iterations"])
+            updates = orthogonal_updates(directions, group["block"])
             if group["weight_decay"]:
                 torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(weights, updates, alpha=-group["lr"])
 
 
-def orthogonal_updates(directions: Sequence[torch.Tensor], block: int, iterations: int) -> list[torch.Tensor]:
+def orthogonal_updates(directions: Sequence[torch.Tensor], block: int) -> list[torch.Tensor]:
     """Return, for each tensor [..., m, n], the orthogonal factors of its blocks, scaled to a root mean square of 0.2."""
     cut = [_cut(direction, block) for direction in directions]
     by_shape: dict[tuple[int, int], list[int]] = {}
@@ -63,22 +63,25 @@ def orthogonal_updates(directions: Sequence[torch.Tensor], block: int, iteration
     updates = list(directions)
     for (rows, columns), members in by_shape.items():
         joined = torch.cat([cut[index].reshape(-1, rows, columns) for index in members])
-        joined = torch.cat([orthogonalise(part, iterations) for part in joined.split(_BATCH)]) * (0.2 * max(rows, columns) ** 0.5)
+        joined = torch.cat([orthogonalise(part) for part in joined.split(_BATCH)]) * (0.2 * max(rows, columns) ** 0.5)
         parts = joined.split([cut[index].shape[:-2].numel() for index in members])
         for index, part in zip(members, parts, strict=True):
             updates[index] = part.reshape(cut[index].shape).transpose(-3, -2).reshape(directions[index].shape)
     return updates
 
 
-def orthogonalise(matrices: torch.Tensor, iterations: int) -> torch.Tensor:
+def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
     """Return U V^T, nearly, of the singular value decompositions U S V^T of matrices [k, m, n] (Newton-Schulz iteration)."""
-    a, b, c = _NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if tall else matrices
-    # A gradient that vanishes must not become a step of full size, nor its norm underflow.
-    x = x / x.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1)
-    for _ in range(iterations):
-        gram = torch.bmm(x, x.transpose(1, 2))
+    gram = torch.bmm(x, x.transpose(1, 2))
+    # The root of the norm of X X^T bounds the singular values, closer than the norm of X does. A gradient that vanishes must not
+    # become a step of full size, nor its norm underflow.
+    scale = gram.flatten(1).norm(dim=1).sqrt().clamp(min=1e-12).view(-1, 1, 1)
+    x, gram = x / scale, gram / scale.square()
+    for index, (a, b, c) in enumerate(_POLYNOMIALS):
+        if index:
+            gram = torch.bmm(x, x.transpose(1, 2))
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.transpose(1, 2) if tall else x
 

@@ -14,12 +14,12 @@ def test_orthogonalised_matrices_keep_their_directions_and_lose_their_singular_v
     torch.manual_seed(0)
     matrices = torch.randn(40, *shape, dtype=torch.float64) * torch.logspace(-6, 6, 40, dtype=torch.float64).view(-1, 1, 1)
     u, s, vt = torch.linalg.svd(matrices, full_matrices=False)
-    rotated = u.mT @ orthogonalise(matrices, 5) @ vt.mT
+    rotated = u.mT @ orthogonalise(matrices) @ vt.mT
     diagonal = torch.diagonal(rotated, dim1=1, dim2=2)
     assert (rotated - torch.diag_embed(diagonal)).abs().max() < 1e-9
     # Directions far below the largest one need more iterations; all others end near 1.
-    strong = s > 0.003 * s.norm(dim=1, keepdim=True)
-    assert ((diagonal[strong] > 0.6) & (diagonal[strong] < 1.25)).all()
+    strong = s > 0.01 * s.norm(dim=1, keepdim=True)
+    assert ((diagonal[strong] > 0.7) & (diagonal[strong] < 1.3)).all()
     assert strong.double().mean() > 0.9
 
 
@@ -28,14 +28,14 @@ def test_every_block_is_orthogonalised_alone():
     weight = torch.randn(3, 4, 12, dtype=torch.float64)
     gate = torch.randn(8, 4, dtype=torch.float64)
     odd = torch.randn(8, 5, dtype=torch.float64)
-    updates = orthogonal_updates([weight, gate, odd], block=4, iterations=5)
+    updates = orthogonal_updates([weight, gate, odd], block=4)
     assert [update.shape for update in updates] == [weight.shape, gate.shape, odd.shape]
     for degree in range(3):
         for factor in range(3):
             part = (degree, slice(None), slice(4 * factor, 4 * factor + 4))
-            assert torch.allclose(updates[0][part], 0.4 * orthogonalise(weight[part][None], 5)[0], atol=1e-12)
-    assert torch.allclose(updates[1][4:], 0.4 * orthogonalise(gate[None, 4:], 5)[0], atol=1e-12)
-    assert torch.allclose(updates[2][:4], 0.2 * 5**0.5 * orthogonalise(odd[None, :4], 5)[0], atol=1e-12)
+            assert torch.allclose(updates[0][part], 0.4 * orthogonalise(weight[part][None])[0], atol=1e-12)
+    assert torch.allclose(updates[1][4:], 0.4 * orthogonalise(gate[None, 4:])[0], atol=1e-12)
+    assert torch.allclose(updates[2][:4], 0.2 * 5**0.5 * orthogonalise(odd[None, :4])[0], atol=1e-12)
     assert 0.1 < updates[0].square().mean().sqrt() < 0.3
 
 
@@ -52,12 +52,12 @@ def test_momentum_and_decay():
     first, second = torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.tensor([[0.0, 3.0, 0.0, 0.0]])
     weight.grad = first
     muon.step()
-    assert torch.allclose(weight, -0.1 * orthogonal_updates([first], 4, 5)[0])
+    assert torch.allclose(weight, -0.1 * orthogonal_updates([first], 4)[0])
     before = weight.clone()
     weight.grad = second
     muon.step()
     # m = g1 / 4 + g2 / 2, and the direction is m / 2 + g2 / 2.
-    expected = orthogonal_updates([0.125 * first + 0.75 * second], 4, 5)[0]
+    expected = orthogonal_updates([0.125 * first + 0.75 * second], 4)[0]
     assert torch.allclose(weight, before * 0.95 - 0.1 * expected)
 
 
