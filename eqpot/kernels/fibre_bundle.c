@@ -49,13 +49,19 @@ typedef struct {
     Block blocks[MAX_BLOCKS];
 } Model;
 
+/* Rows [n_atoms][width] of which those of the first n_local atoms are right: give ghosts what their owners have or, in reverse, add
+   what ghosts have to their owners. */
+typedef void Exchange(void *context, real *rows, int64_t width, int reverse);
+
 typedef struct {
-    int64_t n_atoms, n_edges, n_threads, want_gradient;
+    int64_t n_atoms, n_local, n_edges, n_threads, want_gradient; /* the atoms from n_local on are ghosts: sources of edges, never targets */
+    Exchange *exchange; /* called by one thread, also where there are no ghosts, as owners have to answer */
+    void *context;
     const int32_t *species; /* [n_atoms] */
     const real *vectors; /* [n_edges][3] */
     const int32_t *source, *target; /* [n_edges] */
     const int32_t *in_row, *out_row, *out_edge; /* edges of a target: in_row[i] ... in_row[i + 1]; of a source: through out_edge */
-    double *energies; /* [n_atoms] */
+    double *energies; /* [n_local] */
     real *gradient, *lift_gradient; /* [n_edges][3]: of the thread that has the edge's source, and of the one that has its target */
     real *messages; /* [n_blocks - 1][n_atoms][COEFFICIENTS][C], as they enter the product block */
     real *scalars; /* [n_blocks][n_atoms][C]: entering block b */
@@ -193,6 +199,20 @@ static void forward_pass(const Model *model, const System *system, int b, int fi
         to_grid(model, s->rows + i * C, n * C, 1, part(system->values, system, b, O * C) + (ptrdiff_t)(first + i) * O * C);
 }
 
+/* What block b left of ghosts, on the grid. */
+static void ghost_values(const Model *model, const System *system, int b, int first, int n, Scratch *s) {
+    (void)s;
+    for (int i = first; i < first + n; i++)
+        to_grid(model, part(system->joined, system, b, COEFFICIENTS * C) + (ptrdiff_t)i * COEFFICIENTS * C, C, 1,
+                part(system->values, system, b, O * C) + (ptrdiff_t)i * O * C);
+}
+
+/* The gradient that block b gives to what it read of ghosts, in place of what it read. */
+static void ghost_gradient(const Model *model, const System *system, int b, int first, int n, Scratch *s) {
+    for (int i = first; i < first + n; i++)
+        grid_backward(model, system, b, i, s->grid, part(system->joined, system, b - 1, COEFFICIENTS * C) + (ptrdiff_t)i * COEFFICIENTS * C, C);
+}
+
 /* Block b was the reader of what block b - 1 gave: back through its convolution and through the product block of b - 1. */
 static void backward_pass(const Model *model, const System *system, int b, int first, int n, Scratch *s) {
     size_t flat = (size_t)n * C * sizeof(real);
@@ -234,7 +254,7 @@ typedef struct {
     const System *system;
     Pass *pass;
     int block, thread;
-    int64_t *next;
+    int64_t *next, end;
 } Work;
 
 static void *work(void *argument) {
@@ -242,32 +262,45 @@ static void *work(void *argument) {
     Scratch scratch = scratch_of(w->system, w->thread);
     for (;;) {
         int64_t first = __atomic_fetch_add(w->next, GROUP, __ATOMIC_RELAXED);
-        if (first >= w->system->n_atoms) return NULL;
-        int64_t left = w->system->n_atoms - first;
+        if (first >= w->end) return NULL;
+        int64_t left = w->end - first;
         w->pass(w->model, w->system, w->block, first, left < GROUP ? left : GROUP, &scratch);
     }
 }
 
-static void run(const Model *model, const System *system, Pass *pass, int block) {
+static void run(const Model *model, const System *system, Pass *pass, int block, int64_t first, int64_t end) {
     enum { MAX_THREADS = 256 };
     pthread_t threads[MAX_THREADS];
     Work works[MAX_THREADS];
-    int64_t next = 0;
     int count = system->n_threads < MAX_THREADS ? system->n_threads : MAX_THREADS, started = 1;
-    for (int t = 0; t < count; t++) works[t] = (Work){model, system, pass, block, t, &next};
+    for (int t = 0; t < count; t++) works[t] = (Work){model, system, pass, block, t, &first, end};
     for (; started < count; started++)
         if (pthread_create(&threads[started], NULL, work, &works[started])) break;
     work(&works[0]);
     for (int t = 1; t < started; t++) pthread_join(threads[t], NULL);
 }
 
+static void exchange(const System *system, int block, int reverse) {
+    if (system->exchange)
+        system->exchange(system->context, part(system->joined, system, block, COEFFICIENTS * C), COEFFICIENTS * C, reverse);
+}
+
 /* Fills energies and, where wanted, the two gradients (which must enter as zeros). */
 void evaluate(const Model *model, const System *system) {
-    for (int b = 0; b < model->n_blocks; b++) run(model, system, forward_pass, b);
+    int64_t own = system->n_local, all = system->n_atoms;
+    int last = model->n_blocks - 1;
+    for (int b = 0; b <= last; b++) {
+        run(model, system, forward_pass, b, 0, own);
+        if (b == last) break;
+        exchange(system, b, 0);
+        if (all > own) run(model, system, ghost_values, b, own, all);
+    }
     if (!system->want_gradient) return;
-    for (int b = model->n_blocks - 1; b > 0; b--) {
-        run(model, system, backward_pass, b);
-        if (b > 1) run(model, system, mixing_pass, b - 1);
+    for (int b = last; b > 0; b--) {
+        if (all > own) run(model, system, ghost_gradient, b, own, all);
+        exchange(system, b - 1, 1);
+        run(model, system, backward_pass, b, 0, own);
+        if (b > 1) run(model, system, mixing_pass, b - 1, 0, own);
     }
 }
 

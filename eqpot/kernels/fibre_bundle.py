@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from eqpot.errors import NeighborError
+from eqpot.ghosts import GhostExchange
 from eqpot.kernels.compiler import CompilationError, compile_library
 from eqpot.network.fibre_bundle import FibreBundleNetwork
 from eqpot.network.radial_table import TabulatedRadial, intervals_of, radial_coefficients
@@ -40,9 +41,14 @@ class _Model(ctypes.Structure):
     ]
 
 
+_Exchange = ctypes.CFUNCTYPE(None, _Pointer, _Pointer, ctypes.c_int64, ctypes.c_int)
+
+
 class _System(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("n_atoms", "n_edges", "n_threads", "want_gradient")),
+        *((name, ctypes.c_int64) for name in ("n_atoms", "n_local", "n_edges", "n_threads", "want_gradient")),
+        ("exchange", _Exchange),
+        ("context", _Pointer),
         *((name, _Pointer) for name in ("species", "vectors", "source", "target", "in_row", "out_row", "out_edge")),
         *(
             (name, _Pointer)
@@ -155,34 +161,48 @@ class FusedFibreBundle:
             self._tables[(number * n_species + target) * n_species + source] = self._hold(table)
 
     def __call__(
-        self, vectors: torch.Tensor, species: torch.Tensor, edge_index: torch.Tensor, gradient: bool = True
+        self,
+        vectors: torch.Tensor,
+        species: torch.Tensor,
+        edge_index: torch.Tensor,
+        gradient: bool = True,
+        ghosts: GhostExchange | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return atomic energies [n_atoms], float64, and the gradient [n_edges, 3] of their sum in the kernel's dtype.
 
         Arguments as in `FibreBundleNetwork.forward`, on the CPU, edges in any order. Without `gradient` it is zero and costs nothing;
-        where a vector is not finite everything is NaN. Raises NeighborError for more edges than 32-bit numbers count.
+        where a vector is not finite everything is NaN. With `ghosts` energies are those of the local atoms, and the gradient that
+        of the energy of all domains. Raises NeighborError for more edges than 32-bit numbers count.
         """
         if len(vectors) >= 2**31:
             raise NeighborError(f"The structure has {len(vectors)} edges; the fused kernel takes fewer than 2^31. Use a smaller structure.")
-        if not bool(torch.isfinite(vectors).all()):
+        # Other domains wait for an answer: with ghosts, finite vectors are the caller's business.
+        if ghosts is None and not bool(torch.isfinite(vectors).all()):
             nothing = torch.full((len(species),), math.nan, dtype=torch.float64)
             return nothing, torch.full_like(vectors, math.nan, dtype=self.dtype)
         if bool((edge_index[1, 1:] < edge_index[1, :-1]).any()):
             order = torch.argsort(edge_index[1], stable=True)
-            energies, sorted_gradient = self(vectors[order], species, edge_index[:, order], gradient)
+            energies, sorted_gradient = self(vectors[order], species, edge_index[:, order], gradient, ghosts)
             return energies, torch.empty_like(sorted_gradient).index_copy_(0, order, sorted_gradient)
         # Another thread may be at work, or may have been when this process was forked: then this call has memory of its own.
         own = self._lock.acquire(blocking=False)
         try:
-            return self._evaluate(vectors, species, edge_index, gradient, self._workspace if own else {})
+            return self._evaluate(vectors, species, edge_index, gradient, ghosts, self._workspace if own else {})
         finally:
             if own:
                 self._lock.release()
 
     def _evaluate(
-        self, vectors: torch.Tensor, species: torch.Tensor, edge_index: torch.Tensor, gradient: bool, workspace: dict[str, torch.Tensor]
+        self,
+        vectors: torch.Tensor,
+        species: torch.Tensor,
+        edge_index: torch.Tensor,
+        gradient: bool,
+        ghosts: GhostExchange | None,
+        workspace: dict[str, torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
         n_atoms, n_edges, n_blocks = len(species), len(vectors), self._model.n_blocks
+        n_local = ghosts.n_local if ghosts else n_atoms
         source, target = edge_index[0].to(torch.int32), edge_index[1].to(torch.int32)
         narrow = species.to(torch.int32)
         n_species = self._model.n_species
@@ -191,10 +211,10 @@ class FusedFibreBundle:
             self._tabulate(pair // n_species, pair % n_species)
             self._pairs.add(pair)
         vectors = vectors.detach().to(self.dtype).contiguous()
-        in_row = torch.searchsorted(target, torch.arange(n_atoms + 1, dtype=torch.int32)).to(torch.int32)
+        in_row = torch.searchsorted(target, torch.arange(n_local + 1, dtype=torch.int32)).to(torch.int32)
         out_row, out_edge = torch.zeros(n_atoms + 1, dtype=torch.int32), torch.empty(n_edges, dtype=torch.int32)
         self._library.sort_by_source(*_arguments(n_atoms, n_edges, source, out_row, out_edge))
-        energies = torch.zeros(n_atoms, dtype=torch.float64)
+        energies = torch.zeros(n_local, dtype=torch.float64)
         edge_gradient = torch.zeros((2, n_edges, 3), dtype=self.dtype)
         n_threads = max(1, min(torch.get_num_threads(), n_atoms // 64))
         config = self.network.config
@@ -211,12 +231,16 @@ class FusedFibreBundle:
             "feature_gradient": full if n_blocks > 2 else 0,
             "scratch": n_threads * self._library.scratch_size(),
         }
+        spaces = {name: _space(workspace, name, size, self.dtype) for name, size in sizes.items()}
+        callback = _Callback(ghosts, spaces["joined"], n_atoms)
         system = _System(
             n_atoms=n_atoms,
+            n_local=n_local,
             n_edges=n_edges,
             n_threads=n_threads,
             want_gradient=int(gradient),
-            **{name: _space(workspace, name, size, self.dtype).data_ptr() for name, size in sizes.items()},
+            exchange=callback.function,
+            **{name: space.data_ptr() for name, space in spaces.items()},
             species=narrow.data_ptr(),
             vectors=vectors.data_ptr(),
             source=source.data_ptr(),
@@ -229,7 +253,30 @@ class FusedFibreBundle:
             lift_gradient=edge_gradient[1].data_ptr(),
         )
         self._library.evaluate(ctypes.byref(self._model), ctypes.byref(system))
+        callback.check()
         return energies, edge_gradient.sum(dim=0)
+
+
+class _Callback:
+    """What the kernel calls to exchange rows of `joined` between domains; no exception leaves it before `check`."""
+
+    def __init__(self, ghosts: GhostExchange | None, joined: torch.Tensor, n_atoms: int) -> None:
+        self._ghosts, self._joined, self._n_atoms = ghosts, joined, n_atoms
+        self._error: BaseException | None = None
+        self.function = _Exchange(self._call) if ghosts else _Exchange()
+
+    def _call(self, _: int, address: int, width: int, reverse: int) -> None:
+        assert self._ghosts is not None
+        try:
+            start = (address - self._joined.data_ptr()) // self._joined.itemsize if address else 0
+            rows = self._joined[start : start + self._n_atoms * width].view(self._n_atoms, width)
+            (self._ghosts.reverse if reverse else self._ghosts.forward)(rows)
+        except BaseException as error:  # noqa: BLE001 (the kernel is in between; it is raised afterwards)
+            self._error = error
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
 
 
 def _arguments(*values: int | torch.Tensor) -> list[ctypes.c_int64 | ctypes.c_void_p]:

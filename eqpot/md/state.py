@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -74,7 +75,7 @@ class State:
         atoms = self.of_atoms(chosen)
         names = {"positions": atoms, "velocities": atoms, "forces": atoms, "cells": chosen, "stress": chosen}
         names |= {"potential_energy": chosen, "heat": chosen}
-        taken = {}
+        taken: dict[str, Any] = {}
         for name, where in names.items():
             mine: torch.Tensor = getattr(self, name)
             taken[name] = torch.where(where.view(-1, *[1] * (mine.dim() - 1)), getattr(other, name), mine)

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from eqpot.ghosts import NoGhosts
 from eqpot.network.convolution import GridConvolution
 from eqpot.network.fibre import FibreLinear, OrientationGrid, limit_norm
 
@@ -71,6 +72,7 @@ class InteractionBlock(nn.Module):
         self.message_mixing = FibreLinear(degree, n_channels, n_channels)
         self.self_mixing = FibreLinear(degree, n_channels, n_channels)
         self.product = ProductBlock(grid, degree, n_channels, is_last)
+        self.exchange: nn.Module = NoGhosts()
 
     def forward(
         self,
@@ -80,10 +82,14 @@ class InteractionBlock(nn.Module):
         legendre: list[torch.Tensor],
         source: torch.Tensor,
         target: torch.Tensor,
+        n_atoms: int,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return updated features, updated scalars and atomic energies, as `ProductBlock` does."""
+        """Return updated features, updated scalars and atomic energies of the local atoms, as `ProductBlock` does.
+
+        n_atoms: how many there are with ghosts, of which `exchange` brings the features.
+        """
         # The scalars are the part of the features that is constant over the orientations.
         joined = torch.cat([features[:, :1] + scalars.unsqueeze(1), features[:, 1:]], dim=1)
-        convolved = self.convolution(joined, radial_features, legendre, source, target)
+        convolved = self.convolution(self.exchange(joined, n_atoms), radial_features, legendre, source, target, joined.shape[0])
         messages = self.message_mixing(convolved) + self.self_mixing(joined)
         return self.product(features, scalars, messages)

@@ -28,13 +28,19 @@ class LiftConvolution(nn.Module):
         self.register_buffer("degree_of", torch.tensor(degree_of), persistent=False)
 
     def forward(
-        self, scalars: torch.Tensor, radial_features: torch.Tensor, harmonics: torch.Tensor, source: torch.Tensor, target: torch.Tensor
+        self,
+        scalars: torch.Tensor,
+        radial_features: torch.Tensor,
+        harmonics: torch.Tensor,
+        source: torch.Tensor,
+        target: torch.Tensor,
+        n_local: int,
     ) -> torch.Tensor:
-        """Return coefficients [n_atoms, (L + 1)^2, C] from scalars [n_atoms, C] and edge harmonics [n_edges, (L + 1)^2]."""
+        """Return coefficients [n_local, (L + 1)^2, C] from scalars [n_atoms, C] and edge harmonics [n_edges, (L + 1)^2]."""
         radial = self.radial(radial_features).view(-1, self.n_degrees, self.n_channels)
         radial = radial * scalars.index_select(0, source).unsqueeze(1)
         messages = radial.index_select(1, self.degree_of) * harmonics.unsqueeze(-1)
-        total = torch.zeros([scalars.shape[0], messages.shape[1], self.n_channels], dtype=messages.dtype, device=messages.device)
+        total = torch.zeros([n_local, messages.shape[1], self.n_channels], dtype=messages.dtype, device=messages.device)
         return total.index_add(0, target, messages) * self.norm
 
 
@@ -56,9 +62,10 @@ class GridConvolution(nn.Module):
         legendre: list[torch.Tensor],
         source: torch.Tensor,
         target: torch.Tensor,
+        n_local: int,
     ) -> torch.Tensor:
-        """Map coefficients [n_atoms, (L + 1)^2, C] to the same; `legendre` holds P_l(n_o . u), each [n_edges, n_orientations]."""
-        return self.convolve_values(self.grid.to_grid(features), radial_features, legendre, source, target)
+        """Map coefficients [n_atoms, (L + 1)^2, C] to [n_local, ...]; `legendre` holds P_l(n_o . u), each [n_edges, n_orientations]."""
+        return self.convolve_values(self.grid.to_grid(features), radial_features, legendre, source, target, n_local)
 
     def convolve_values(
         self,
@@ -67,6 +74,7 @@ class GridConvolution(nn.Module):
         legendre: list[torch.Tensor],
         source: torch.Tensor,
         target: torch.Tensor,
+        n_local: int,
     ) -> torch.Tensor:
         """Do what `forward` does for features given as values on the grid, [n_atoms, n_orientations, C], of any angular degree."""
         radial = self.radial(radial_features).view(-1, self.n_degrees, self.n_channels)
@@ -74,5 +82,6 @@ class GridConvolution(nn.Module):
         for n in range(1, self.n_degrees):
             kernel = kernel + math.sqrt(2 * n + 1) * legendre[n].unsqueeze(-1) * radial[:, n].unsqueeze(1)
         messages = kernel * values.index_select(0, source)
-        total = torch.zeros_like(values).index_add(0, target, messages)
+        empty = torch.zeros([n_local, values.shape[1], self.n_channels], dtype=messages.dtype, device=messages.device)
+        total = empty.index_add(0, target, messages)
         return self.grid.to_coefficients(total) * self.norm

@@ -46,8 +46,13 @@ class FibreBundleNetwork(Network):
     def stored_orientations(self) -> torch.Tensor:
         return self.grid.exact_orientations
 
-    def forward(self, vectors: torch.Tensor, species: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
-        """Map edge vectors [n_edges, 3] (Å), species indices [n_atoms] and edges [2, n_edges] to atomic energies [n_atoms]."""
+    def forward(self, vectors: torch.Tensor, species: torch.Tensor, edge_index: torch.Tensor, n_local: int | None = None) -> torch.Tensor:
+        """Map edge vectors [n_edges, 3] (Å), species indices [n_atoms] and edges [2, n_edges] to atomic energies [n_local].
+
+        n_local: atoms from there on are ghosts (`eqpot.ghosts`) that begin edges and end none; by default there are none.
+        """
+        n_atoms = species.shape[0]
+        own = n_atoms if n_local is None else n_local
         source, target = edge_index[0], edge_index[1]
         lengths = torch.sqrt((vectors * vectors).sum(dim=-1))
         directions = vectors / lengths.unsqueeze(-1)
@@ -56,9 +61,10 @@ class FibreBundleNetwork(Network):
         legendre = legendre_polynomials(torch.matmul(directions, self.grid.orientations.t()), self.kernel_degree)
 
         scalars = self.embedding(species)
-        messages = self.lift_mixing(self.lift(scalars, radial_features, harmonics, source, target))
+        messages = self.lift_mixing(self.lift(scalars, radial_features, harmonics, source, target, own))
+        scalars = scalars[:own]
         features, scalars, energies = self.lift_product(torch.zeros_like(messages), scalars, messages)
         for block in self.blocks:
-            features, scalars, share = block(features, scalars, radial_features, legendre, source, target)
+            features, scalars, share = block(features, scalars, radial_features, legendre, source, target, n_atoms)
             energies = energies + share
         return energies

@@ -68,7 +68,8 @@ class PointwiseBlock(nn.Module):
         target: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Map values [n_atoms, O, C] to new ones and to atomic energies [n_atoms]."""
-        return self.update(features, self.convolution.convolve_values(features, radial_features, legendre, source, target))
+        n_atoms = features.shape[0]
+        return self.update(features, self.convolution.convolve_values(features, radial_features, legendre, source, target, n_atoms))
 
 
 class PointwiseNetwork(Network):
@@ -124,7 +125,7 @@ class PointwiseNetwork(Network):
         harmonics = spherical_harmonics(directions, self.feature_degree)
         legendre = legendre_polynomials(torch.matmul(directions, self.grid.orientations.t()), self.kernel_degree)
         features = scalars.unsqueeze(1).expand(-1, self.grid.orientations.shape[0], -1)
-        features, energies = self.lift_update(features, self.lift(scalars, radial_features, harmonics, source, target))
+        features, energies = self.lift_update(features, self.lift(scalars, radial_features, harmonics, source, target, scalars.shape[0]))
         for block in self.blocks:
             features, share = block(features, radial_features, legendre, source, target)
             energies = energies + share

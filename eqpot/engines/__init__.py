@@ -1,0 +1,1 @@
+"""eqpot in other engines, and one structure on many processes."""
