@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 # No -ffast-math: linked into a library it makes the whole process flush denormal numbers to zero.
-_FLAGS = ("-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared", "-pthread")
+FLAGS = ("-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared", "-pthread")
 
 
 class CompilationError(Exception):
@@ -43,13 +43,13 @@ def compile_library(sources: tuple[Path, ...], definitions: tuple[tuple[str, str
 
     Raises CompilationError where that cannot be had. A compiler is needed only for what the cache does not hold.
     """
-    arguments = [*_FLAGS, *(f"-D{name}={value}" for name, value in definitions)]
+    arguments = [*FLAGS, *(f"-D{name}={value}" for name, value in definitions)]
     # A library made for one processor may not run on another that shares the cache, as the nodes of a cluster do.
     key = "\0".join([*(source.read_text() for source in sources), *arguments, _processor()])
     library = cache_folder() / f"{sources[0].stem}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
     try:
         if not _is_whole(library):
-            _compile(sources[0], arguments, library)
+            compile_file(sources[0], arguments, library)
         return ctypes.CDLL(str(library))
     except OSError as error:
         raise CompilationError(str(error)) from error
@@ -61,7 +61,8 @@ def _is_whole(library: Path) -> bool:
     return library.is_file() and digest.is_file() and digest.read_text() == hashlib.sha256(library.read_bytes()).hexdigest()
 
 
-def _compile(source: Path, arguments: list[str], library: Path) -> None:
+def compile_file(source: Path, arguments: list[str], library: Path) -> None:
+    """Make a library from a C source, and its digest beside it; raises CompilationError."""
     chosen = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if chosen is None:
         raise CompilationError("there is no C compiler (cc, gcc or clang)")

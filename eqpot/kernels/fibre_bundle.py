@@ -4,6 +4,7 @@ import copy
 import ctypes
 import math
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ _MAX_BLOCKS = 8
 _SPACING = {torch.float32: 0.0125, torch.float64: 0.0025}
 """Å between the knots of the radial tables: their error falls with the sixth power and is below that of the dtype, or close to it."""
 
-_SOURCES = tuple(Path(__file__).with_name(name) for name in ("fibre_bundle.c", "edges.h", "products.h"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("fibre_bundle.c", "edges.h", "products.h"))
 
 _Pointer = ctypes.c_void_p
 _MATRICES = (
@@ -58,6 +59,20 @@ class _System(ctypes.Structure):
     ]
 
 
+@dataclass(frozen=True)
+class Packed:
+    """A kernel's model without its library.
+
+    content: arrays in the kernel's dtype, each at a multiple of 64 bytes; offsets: where each begins, in numbers, or -1, in the order of
+    the pointers of `_Model` and its blocks, and the tables; energy_biases [n_blocks]; inverse_spacing of the tables, 1/Å.
+    """
+
+    content: bytes
+    offsets: list[int]
+    energy_biases: list[float]
+    inverse_spacing: float
+
+
 class FusedFibreBundle:
     """Energies of a `FibreBundleNetwork` and their gradient with respect to the edge vectors.
 
@@ -71,14 +86,15 @@ class FusedFibreBundle:
         lanes = 64 // dtype.itemsize
         if config.n_channels % lanes:
             raise CompilationError(f"the fused kernel takes channels in multiples of {lanes}, not {config.n_channels}")
-        definitions = {
+        values = {
             "REAL": "float" if dtype == torch.float32 else "double",
             "N_CHANNELS": config.n_channels,
             "N_ORIENTATIONS": len(network.grid.orientations),
             "FEATURE_DEGREE": config.feature_degree,
             "KERNEL_DEGREE": config.kernel_degree,
         }
-        self._library = compile_library(_SOURCES, tuple((name, str(value)) for name, value in definitions.items()))
+        self.definitions = tuple((name, str(value)) for name, value in values.items())
+        self._library = compile_library(SOURCES, self.definitions)
         self._library.scratch_size.restype = ctypes.c_int64
         self.dtype = dtype
         self.network = copy.deepcopy(network).double().cpu().requires_grad_(False)
@@ -130,6 +146,31 @@ class FusedFibreBundle:
                 setattr(model.blocks[number], name, self._hold(vector))
             model.blocks[number].energy_bias = float(energy.bias)
         return model
+
+    def packed(self) -> Packed:
+        """Return all arrays of the model, with the tables of every two elements, as one block of bytes."""
+        n_species, n_blocks = self._model.n_species, self._model.n_blocks
+        self._tabulate_pairs(set(range(n_species * n_species)))
+        model, blocks = self._model, self._model.blocks[:n_blocks]
+        addresses = [model.orientations, model.synthesis, model.harmonic_norms, model.embedding]
+        addresses += [getattr(block, name) for block in blocks for name in _MATRICES]
+        addresses += list(self._tables)
+        held = {tensor.data_ptr(): tensor for tensor in self._keep}
+        content, offsets = bytearray(), []
+        for address in addresses:
+            offsets.append(len(content) // self.dtype.itemsize if address else -1)
+            if address:
+                content += held[address].numpy().tobytes()
+                content += bytes(-len(content) % 64)
+        biases = [block.energy_bias for block in blocks]
+        return Packed(bytes(content), offsets, biases, model.inverse_spacing)
+
+    def _tabulate_pairs(self, pairs: set[int]) -> None:
+        """Make the tables of pairs, target times the number of elements plus source, that have none."""
+        n_species = self._model.n_species
+        for pair in sorted(pairs - self._pairs):
+            self._tabulate(pair // n_species, pair % n_species)
+            self._pairs.add(pair)
 
     def with_readout(self, weights: torch.Tensor) -> "FusedFibreBundle":
         """Return the kernel with other weights [n_blocks, n_channels] of the last layers, and none of their biases; all else is shared."""
@@ -207,9 +248,7 @@ class FusedFibreBundle:
         narrow = species.to(torch.int32)
         n_species = self._model.n_species
         pairs = set(torch.unique(species[edge_index[1]] * n_species + species[edge_index[0]]).tolist()) if n_species > 1 else {0}
-        for pair in sorted(pairs - self._pairs):
-            self._tabulate(pair // n_species, pair % n_species)
-            self._pairs.add(pair)
+        self._tabulate_pairs(pairs)
         vectors = vectors.detach().to(self.dtype).contiguous()
         in_row = torch.searchsorted(target, torch.arange(n_local + 1, dtype=torch.int32)).to(torch.int32)
         out_row, out_edge = torch.zeros(n_atoms + 1, dtype=torch.int32), torch.empty(n_edges, dtype=torch.int32)

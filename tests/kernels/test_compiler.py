@@ -53,12 +53,12 @@ def test_another_processor_means_another_library(source, monkeypatch):
 def test_a_truncated_library_is_made_again(source):
     # Never one that is loaded: touching what is no longer there would end this process.
     library = source.with_name("a.so")
-    compiler._compile(source, ["-shared", "-fPIC", "-DANSWER=5"], library)
+    compiler.compile_file(source, ["-shared", "-fPIC", "-DANSWER=5"], library)
     assert compiler._is_whole(library)
     with library.open("r+b") as file:
         file.truncate(1000)
     assert not compiler._is_whole(library)
-    compiler._compile(source, ["-shared", "-fPIC", "-DANSWER=6"], library)
+    compiler.compile_file(source, ["-shared", "-fPIC", "-DANSWER=6"], library)
     assert compiler._is_whole(library)
 
 
