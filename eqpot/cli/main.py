@@ -9,6 +9,7 @@ from eqpot.cli.doctor import doctor
 from eqpot.cli.eos import eos
 from eqpot.cli.evaluate import evaluate
 from eqpot.cli.export import export
+from eqpot.cli.lammps import lammps
 from eqpot.cli.md import md
 from eqpot.cli.phonons import phonons
 from eqpot.cli.relax import relax
@@ -26,6 +27,7 @@ app = typer.Typer(
 for function in (train, evaluate, report, calibrate, select, md, relax, eos, phonons, export, compress, convert):
     app.command()(function)
 app.add_typer(doctor, name="doctor")
+app.add_typer(lammps, name="lammps")
 
 
 @app.callback()
