@@ -137,7 +137,10 @@ def silicon() -> System:
     crystal = bulk("Si", a=5.469, cubic=True)
     cells = ("isotropic", "full")
     cases = (
-        *((method, "", 4000) for method in THERMOSTATS),
+        ("langevin", "", 4000),
+        ("velocity_rescaling", "", 4000),
+        # Modes of a crystal of eight atoms hardly mix, and the chains leave that to them.
+        ("nose_hoover", "", 24_000),
         *(("cell_rescaling", cell, 10_000) for cell in cells),
         *(("martyna_tobias_klein", cell, 4000) for cell in cells),
     )
