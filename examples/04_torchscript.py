@@ -9,7 +9,6 @@ from ase.build import bulk
 
 from eqpot import load_potential
 from eqpot.export.torchscript import export_torchscript
-from eqpot.neighbors import neighbor_list
 
 MODEL = Path(__file__).parents[1] / "potentials" / "silicon" / "potential.safetensors"
 
@@ -23,16 +22,14 @@ def main() -> None:
 
     module = torch.jit.load(arguments.output)  # needs no eqpot
     atoms = bulk("Si", cubic=True)
-    edge_index, shifts = neighbor_list(atoms, module.cutoff)
-    energy, forces, stress = module(
+    results = module(
         torch.from_numpy(atoms.positions),
         torch.from_numpy(atoms.numbers.astype(np.int64)),
         torch.from_numpy(atoms.cell.array),
-        torch.from_numpy(edge_index),
-        torch.from_numpy(shifts),
+        torch.from_numpy(atoms.pbc),
     )
-    print(f"energy {float(energy):.4f} eV, largest force {float(forces.abs().max()):.1e} eV/Å")
-    print(f"pressure {-float(stress.trace()) / 3:.4f} eV/Å^3")
+    print(f"energy {float(results['energy']):.4f} eV, largest force {float(results['forces'].abs().max()):.1e} eV/Å")
+    print(f"pressure {-float(results['stress'].trace()) / 3:.4f} eV/Å^3")
 
 
 if __name__ == "__main__":

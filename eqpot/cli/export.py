@@ -12,19 +12,20 @@ from eqpot.cli.console import command, console
 def export(
     potential: Annotated[Path, typer.Argument(help="Model file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
-    format: Annotated[str, typer.Option(help="torchscript or library.")] = "torchscript",
+    format: Annotated[str, typer.Option(help="torchscript, gromacs or library.")] = "torchscript",
     dtype: Annotated[str | None, typer.Option(help="float32 or float64; by default that of the model file.")] = None,
 ) -> None:
     """Write the potential for other programs, compared with eager before it is written.
 
-    torchscript: a scripted module that plain torch loads. library: a shared library for processors like this one, with the interface of
-    eqpot.h and no other dependency, which LAMMPS takes (eqpot lammps build) and any program in C can call.
+    torchscript: a scripted module that plain torch loads; it finds neighbours itself. gromacs: the same in the form of NNPot models.
+    library: a shared library for processors like this one, with the interface of eqpot.h and no other dependency, which LAMMPS takes
+    (eqpot lammps build) and any program in C can call.
     """
     from eqpot.errors import ConfigError
     from eqpot.files import check_writable
 
-    if format not in {"torchscript", "library"}:
-        raise ConfigError(f"The export format {format!r} is unknown; use torchscript or library.")
+    if format not in {"torchscript", "gromacs", "library"}:
+        raise ConfigError(f"The export format {format!r} is unknown; use torchscript, gromacs or library.")
     check_writable(output)
     if format == "library":
         from eqpot.export.library import export_library
@@ -32,7 +33,8 @@ def export(
         deviation = export_library(potential, output, dtype)
     else:
         from eqpot.export.torchscript import export_torchscript
-        from eqpot.model_file import load_potential
+        from eqpot.model_file import load_potential, read_header
 
-        deviation = export_torchscript(load_potential(potential, dtype=dtype), output)
+        loaded, header = load_potential(potential, dtype=dtype), read_header(potential).model_dump_json()
+        deviation = export_torchscript(loaded, output, header, gromacs=format == "gromacs")
     console.print(f"Wrote {output}; largest relative deviation from eager {deviation:.1e}")
