@@ -9,6 +9,7 @@ from eqpot.cli.doctor import doctor
 from eqpot.cli.eos import eos
 from eqpot.cli.evaluate import evaluate
 from eqpot.cli.export import export
+from eqpot.cli.ipi import ipi_driver_path
 from eqpot.cli.lammps import lammps
 from eqpot.cli.md import md
 from eqpot.cli.phonons import phonons
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for function in (train, evaluate, report, calibrate, select, md, relax, eos, phonons, export, compress, convert):
+for function in (train, evaluate, report, calibrate, select, md, relax, eos, phonons, export, compress, convert, ipi_driver_path):
     app.command()(function)
 app.add_typer(doctor, name="doctor")
 app.add_typer(lammps, name="lammps")

@@ -1,0 +1,108 @@
+"""i-PI itself with a potential: the driver against the ASE calculator, path integrals, and a client behind a socket; A41."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase import units
+from ase.build import bulk
+
+from eqpot import EqpotCalculator
+
+pytest.importorskip("ipi", reason="i-PI is not installed; pip install 'eqpot[ipi]'")
+from eqpot.engines import ipi_driver
+
+POTENTIALS = Path(__file__).parents[2] / "potentials"
+SILICON, ETHANOL = (POTENTIALS / name / "potential.safetensors" for name in ("silicon", "ethanol"))
+BIN = Path(sys.executable).parent
+
+INPUT = """
+<simulation verbosity='low'>
+ <output prefix='out'>
+  <properties stride='1' filename='properties'> [ step, conserved{{electronvolt}}, temperature{{kelvin}}, potential{{electronvolt}} ]
+  </properties>
+ </output>
+ <total_steps>20</total_steps> <prng> <seed>3</seed> </prng>
+ {forcefield}
+ <system>
+  <initialize nbeads='{beads}'> <file mode='ase'>start.xyz</file> <velocities mode='thermal' units='kelvin'>300</velocities> </initialize>
+  <forces> <force forcefield='eqpot'/> </forces>
+  <ensemble> <temperature units='kelvin'>300</temperature> </ensemble>
+  <motion mode='dynamics'> <dynamics mode='nve'> <timestep units='femtosecond'>0.25</timestep> </dynamics> </motion>
+ </system>
+</simulation>
+"""
+
+
+def crystal():
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    atoms.set_cell(atoms.cell.array @ [[1, 0, 0], [0.1, 1, 0], [0.05, 0.12, 1]], scale_atoms=True)
+    return atoms
+
+
+@pytest.fixture
+def molecule(tmp_path):
+    atoms = ase.io.read(POTENTIALS / "ethanol" / "structure.extxyz")
+    atoms.calc = None
+    atoms.center(vacuum=10.0)
+    atoms.pbc = False
+    ase.io.write(tmp_path / "start.xyz", atoms, format="extxyz")
+    return atoms
+
+
+def test_a41_the_driver_equals_the_calculator(tmp_path):
+    structures = [crystal(), crystal()]
+    structures[1].rattle(0.1, seed=2)
+    ase.io.write(tmp_path / "start.xyz", structures[0])
+    driver = ipi_driver.EqpotDriver(str(tmp_path / "start.xyz"), str(SILICON))
+    cells = [atoms.cell.array.T / units.Bohr for atoms in structures]
+    places = [atoms.positions / units.Bohr for atoms in structures]
+    together = driver(cells, places)
+    for atoms, cell, place, (energy, forces, virial, _) in zip(structures, cells, places, together, strict=True):
+        atoms.calc = EqpotCalculator(SILICON, dtype="float64")
+        # i-PI's constants differ from ASE's in the seventh digit.
+        assert energy * units.Hartree == pytest.approx(atoms.get_potential_energy(), rel=1e-6)
+        np.testing.assert_allclose(forces * units.Hartree / units.Bohr, atoms.get_forces(), rtol=0, atol=1e-6 * abs(forces).max() * 60)
+        expected = -atoms.get_stress(voigt=False) * atoms.get_volume()
+        np.testing.assert_allclose(virial * units.Hartree, expected, rtol=0, atol=2e-6 * abs(expected).max())
+        np.testing.assert_array_equal(driver(cell, place)[1], forces)
+
+
+@pytest.mark.parametrize("beads", [1, 4])
+def test_a26_dynamics_and_path_integrals(tmp_path, molecule, beads):
+    parameters = f"<parameters>{{template:start.xyz, model:{ETHANOL}}}</parameters>"
+    content = f"<pes>custom</pes> <pes_path>{ipi_driver.__file__}</pes_path> <batch_size>{beads}</batch_size> {parameters}"
+    forcefield = f"<ffdirect name='eqpot'> {content} </ffdirect>"
+    (tmp_path / "input.xml").write_text(INPUT.format(forcefield=forcefield, beads=beads))
+    done = subprocess.run([BIN / "i-pi", "input.xml"], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    rows = np.loadtxt(tmp_path / "out.properties")
+    assert len(rows) == 21
+    assert np.ptp(rows[:, 1]) / len(molecule) / beads < 1e-3
+
+
+def test_a_client_behind_a_socket(tmp_path, molecule):
+    forcefield = "<ffsocket name='eqpot' mode='unix' pbc='false'> <address>eqpot-test</address> </ffsocket>"
+    (tmp_path / "input.xml").write_text(INPUT.format(forcefield=forcefield, beads=1))
+    options = ["-u", "-a", "eqpot-test", "-m", "custom", "-P", ipi_driver.__file__, "-o", f"template=start.xyz,model={ETHANOL}"]
+    server = subprocess.Popen([BIN / "i-pi", "input.xml"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            if Path("/tmp/ipi_eqpot-test").exists():
+                break
+            server.poll()
+            subprocess.run(["sleep", "0.2"], check=True)
+        subprocess.run([BIN / "i-pi-py_driver", *options], check=False, cwd=tmp_path, capture_output=True, timeout=300)
+        assert server.wait(timeout=60) == 0
+    finally:
+        server.kill()
+    assert len(np.loadtxt(tmp_path / "out.properties")) == 21
+
+
+def test_its_path_is_told():
+    said = subprocess.run([BIN / "eqpot", "ipi-driver-path"], check=True, capture_output=True, text=True).stdout
+    assert said.strip() == ipi_driver.__file__
