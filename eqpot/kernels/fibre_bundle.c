@@ -199,18 +199,25 @@ static void forward_pass(const Model *model, const System *system, int b, int fi
         to_grid(model, s->rows + i * C, n * C, 1, part(system->values, system, b, O * C) + (ptrdiff_t)(first + i) * O * C);
 }
 
+/* Of many ghosts nothing is read: they lie beyond the cutoff, in a neighbour list's skin. */
+static int is_source(const System *system, int atom) { return system->out_row[atom] < system->out_row[atom + 1]; }
+
 /* What block b left of ghosts, on the grid. */
 static void ghost_values(const Model *model, const System *system, int b, int first, int n, Scratch *s) {
     (void)s;
-    for (int i = first; i < first + n; i++)
-        to_grid(model, part(system->joined, system, b, COEFFICIENTS * C) + (ptrdiff_t)i * COEFFICIENTS * C, C, 1,
-                part(system->values, system, b, O * C) + (ptrdiff_t)i * O * C);
+    for (int i = first; i < first + n; i++) {
+        const real *row = part(system->joined, system, b, COEFFICIENTS * C) + (ptrdiff_t)i * COEFFICIENTS * C;
+        if (is_source(system, i)) to_grid(model, row, C, 1, part(system->values, system, b, O * C) + (ptrdiff_t)i * O * C);
+    }
 }
 
 /* The gradient that block b gives to what it read of ghosts, in place of what it read. */
 static void ghost_gradient(const Model *model, const System *system, int b, int first, int n, Scratch *s) {
-    for (int i = first; i < first + n; i++)
-        grid_backward(model, system, b, i, s->grid, part(system->joined, system, b - 1, COEFFICIENTS * C) + (ptrdiff_t)i * COEFFICIENTS * C, C);
+    for (int i = first; i < first + n; i++) {
+        real *row = part(system->joined, system, b - 1, COEFFICIENTS * C) + (ptrdiff_t)i * COEFFICIENTS * C;
+        if (is_source(system, i)) grid_backward(model, system, b, i, s->grid, row, C);
+        else memset(row, 0, COEFFICIENTS * C * sizeof(real));
+    }
 }
 
 /* Block b was the reader of what block b - 1 gave: back through its convolution and through the product block of b - 1. */
