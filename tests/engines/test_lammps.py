@@ -89,7 +89,7 @@ def crystal(repeat=(2, 2, 3), symbols="Si"):
     return atoms
 
 
-def run(folder, atoms, pair, ranks=1, before="", after="run 0", elements=None, options=()):
+def run(folder, atoms, pair, ranks=1, before="", after="run 0", elements=None, options=(), threads=1):
     """Run LAMMPS and return the finished process; pair: lines, or a Potential."""
     elements = elements or sorted(set(atoms.symbols))
     if isinstance(pair, Potential):
@@ -108,7 +108,7 @@ def run(folder, atoms, pair, ranks=1, before="", after="run 0", elements=None, o
     )
     (folder / "in.lammps").write_text(text)
     command = [BIN / "mpirun", "-n", str(ranks), BIN / "lmp", "-log", "none", *options, "-in", "in.lammps"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     return subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, env=environment, timeout=300)
 
 
@@ -152,6 +152,11 @@ def check(folder, atoms, potential, done):
 def test_a41_a_crystal_on_any_number_of_ranks(tmp_path, silicon, ranks):
     atoms = crystal()
     check(tmp_path, atoms, silicon, run(tmp_path, atoms, silicon, ranks))
+
+
+def test_threads_share_a_rank(tmp_path, silicon):
+    atoms = crystal((4, 3, 3))
+    check(tmp_path, atoms, silicon, run(tmp_path, atoms, silicon, threads=2))
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
