@@ -33,7 +33,7 @@ typedef struct eqpot_workspace eqpot_workspace; /* memory that is kept from call
 int eqpot_interface(void);
 const char *eqpot_header(void); /* the JSON header of the model file */
 double eqpot_cutoff(void); /* Å */
-int eqpot_elements(const int **numbers); /* how many; their atomic numbers */
+int eqpot_elements(const int **numbers, const char *const **symbols); /* how many; their atomic numbers and symbols */
 int eqpot_number_size(void); /* 4 or 8: float or double */
 int eqpot_row_width(void);
 eqpot_workspace *eqpot_open(void); /* NULL where memory has run out */

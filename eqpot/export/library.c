@@ -90,8 +90,9 @@ const char *eqpot_header(void) { return HEADER; }
 
 double eqpot_cutoff(void) { return CUTOFF; }
 
-int eqpot_elements(const int **numbers) {
+int eqpot_elements(const int **numbers, const char *const **symbols) {
     *numbers = NUMBERS;
+    *symbols = SYMBOLS;
     return N_SPECIES;
 }
 

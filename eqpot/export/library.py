@@ -3,11 +3,13 @@
 import ctypes
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from eqpot.elements import symbols_of
 from eqpot.errors import EqpotError
 from eqpot.export.torchscript import check_structures
 from eqpot.files import write_atomically
@@ -66,8 +68,9 @@ def _constants(potential: Potential, packed: Packed, header: str, weights: Path)
         "HEADER": json.dumps(header),
         "WEIGHTS": json.dumps(str(weights)),
     }
-    arrays = {
+    arrays: dict[str, Sequence[object]] = {
         "int NUMBERS": potential.elements,
+        "char *const SYMBOLS": [f'"{symbol}"' for symbol in symbols_of(potential.elements)],
         "double REFERENCE_ENERGIES": [value.hex() for value in potential.reference_energies.tolist()],
         "double ENERGY_BIASES": [value.hex() for value in packed.energy_biases],
         "int64_t OFFSETS": packed.offsets,
@@ -93,8 +96,8 @@ class Library:
         self._library.eqpot_cutoff.restype = ctypes.c_double
         self._library.eqpot_open.restype = ctypes.c_void_p
         self.cutoff: float = self._library.eqpot_cutoff()
-        numbers = ctypes.POINTER(ctypes.c_int)()
-        self.elements: list[int] = numbers[: self._library.eqpot_elements(ctypes.byref(numbers))]
+        numbers, symbols = ctypes.POINTER(ctypes.c_int)(), ctypes.c_void_p()
+        self.elements: list[int] = numbers[: self._library.eqpot_elements(ctypes.byref(numbers), ctypes.byref(symbols))]
         self._workspace = ctypes.c_void_p(self._library.eqpot_open())
 
     def __del__(self) -> None:

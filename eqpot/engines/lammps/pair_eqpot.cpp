@@ -23,13 +23,6 @@
 
 using namespace LAMMPS_NS;
 
-static const char *const SYMBOLS[] = {
-    "X",  "H",  "He", "Li", "Be", "B",  "C",  "N",  "O",  "F",  "Ne", "Na", "Mg", "Al", "Si", "P",  "S",  "Cl", "Ar", "K",  "Ca", "Sc", "Ti", "V",
-    "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ga", "Ge", "As", "Se", "Br", "Kr", "Rb", "Sr", "Y",  "Zr", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag",
-    "Cd", "In", "Sn", "Sb", "Te", "I",  "Xe", "Cs", "Ba", "La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu",
-    "Hf", "Ta", "W",  "Re", "Os", "Ir", "Pt", "Au", "Hg", "Tl", "Pb", "Bi", "Po", "At", "Rn", "Fr", "Ra", "Ac", "Th", "Pa", "U",  "Np", "Pu", "Am",
-    "Cm", "Bk", "Cf", "Es", "Fm", "Md", "No", "Lr", "Rf", "Db", "Sg", "Bh", "Hs", "Mt", "Ds", "Rg", "Cn", "Nh", "Fl", "Mc", "Lv", "Ts", "Og"};
-
 PairEqpot::PairEqpot(LAMMPS *lmp) : Pair(lmp) {
   single_enable = 0;
   restartinfo = 0;
@@ -84,17 +77,18 @@ void PairEqpot::settings(int narg, char **arg) {
 void PairEqpot::coeff(int narg, char **arg) {
   const int types = atom->ntypes;
   const int *numbers;
-  const int known = api.elements(&numbers);
+  const char *const *known;
+  const int count = api.elements(&numbers, &known);
   std::string symbols;
-  for (int k = 0; k < known; k++) symbols += std::string(k ? " " : "") + SYMBOLS[numbers[k]];
+  for (int k = 0; k < count; k++) symbols += std::string(k ? " " : "") + known[k];
   if (narg != 2 + types)
     error->all(FLERR, "Pair style eqpot: expected pair_coeff * * and an element for each of the {} atom types; known are: {}", types, symbols);
   species_of_type.assign(types + 1, -1);
   for (int type = 1; type <= types; type++) {
     const char *symbol = arg[1 + type];
     if (!strcmp(symbol, "NULL")) continue;
-    for (int k = 0; k < known; k++)
-      if (!strcmp(symbol, SYMBOLS[numbers[k]])) species_of_type[type] = k;
+    for (int k = 0; k < count; k++)
+      if (!strcmp(symbol, known[k])) species_of_type[type] = k;
     if (species_of_type[type] < 0)
       error->all(FLERR, "Pair style eqpot: the potential was not fitted to {}, which atom type {} is to be; it knows {}", symbol, type, symbols);
   }

@@ -1,0 +1,63 @@
+"""Shared libraries: their numbers, what they know of themselves, and refusals; A40."""
+
+import subprocess
+
+import numpy as np
+import pytest
+
+from eqpot import EqpotCalculator
+from eqpot.errors import EqpotError
+from eqpot.export import library
+from eqpot.export.library import Library, export_library
+from eqpot.graph import edge_vectors
+from eqpot.model_file import read_header, save_potential
+from eqpot.neighbors import build_graph
+from helpers import NETWORKS, crystal, ethanol, random_potential
+
+
+def evaluate(loaded, atoms):
+    graph = build_graph(atoms, loaded.cutoff)
+    vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch).numpy()
+    return vectors, loaded.evaluate(vectors, atoms.numbers, graph.edge_index.numpy())
+
+
+@pytest.mark.parametrize("atoms", [ethanol(), crystal()], ids=["molecule", "crystal"])
+def test_a41_equals_the_calculator(tmp_path, model_path, atoms):
+    assert export_library(model_path, tmp_path / "p.so", "float64") < 1e-9
+    loaded = Library(tmp_path / "p.so")
+    atoms.calc = EqpotCalculator(model_path, dtype="float64")
+    vectors, (energies, gradient) = evaluate(loaded, atoms)
+    np.testing.assert_allclose(energies, atoms.get_potential_energies(), rtol=1e-11)
+    if atoms.cell.rank == 3:
+        virial = atoms.get_stress(voigt=False) * atoms.get_volume()
+        np.testing.assert_allclose(vectors.T @ gradient, virial, rtol=0, atol=1e-9 * abs(virial).max())
+    assert loaded.header == read_header(model_path).model_dump(mode="json")
+    assert loaded.elements == [1, 6, 8]
+
+
+def test_it_needs_no_other_library(tmp_path, model_path):
+    export_library(model_path, tmp_path / "p.so")
+    needed = subprocess.run(["ldd", tmp_path / "p.so"], check=True, capture_output=True, text=True).stdout
+    assert all(word in needed for word in ("libm", "libc"))
+    assert not any(word in needed for word in ("torch", "python", "not found"))
+
+
+def test_what_is_not_finite_gives_nan(tmp_path, model_path):
+    export_library(model_path, tmp_path / "p.so", "float64")
+    vectors = np.array([[np.nan, 0, 0], [1.0, 0, 0]])
+    energies, gradient = Library(tmp_path / "p.so").evaluate(vectors, np.array([1, 1]), np.array([[1, 0], [0, 1]]))
+    assert np.isnan(energies).all()
+    assert np.isnan(gradient).all()
+
+
+def test_a40_a_library_that_differs_is_not_written(tmp_path, model_path, monkeypatch):
+    monkeypatch.setattr(library, "_deviation", lambda *_: float("nan"))
+    with pytest.raises(EqpotError, match="nothing was written"):
+        export_library(model_path, tmp_path / "p.so")
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_networks_say_what_to_do(tmp_path):
+    save_potential(random_potential(config=NETWORKS["position"]), tmp_path / "p.safetensors")
+    with pytest.raises(EqpotError, match="Export torchscript instead"):
+        export_library(tmp_path / "p.safetensors", tmp_path / "p.so")
