@@ -1,0 +1,129 @@
+"""What a step costs in other engines, and how it scales over MPI ranks.
+
+python benchmarks/engines.py            512 silicon atoms, float32: LAMMPS and TorchScript beside the calculator's kernel, one thread
+python benchmarks/engines.py --ranks    LAMMPS on 1 and 2 ranks: the same crystal, and one twice as large
+python benchmarks/engines.py --large    100,000 atoms, 20 steps on 2 ranks: time, and memory of a rank
+
+Contestants take turns; what is printed is the median of the ratios of a round, with the smallest and the largest.
+"""
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from ase.build import bulk
+
+from eqpot import load_potential
+from eqpot.engines import lammps
+from eqpot.export.library import export_library
+from eqpot.export.torchscript import export_torchscript
+from eqpot.neighbors import build_graph
+
+ROOT = Path(__file__).parents[1]
+MODEL = ROOT / "potentials" / "silicon" / "potential.safetensors"
+DECK = ROOT / "md" / "engines" / "lammps" / "silicon_nvt_large.in"
+BIN = Path(sys.executable).parent
+Measure = Callable[[], float]
+
+
+def run_lammps(library: Path, ranks: int, repeat: tuple[int, int, int], steps: int) -> str:
+    """Return what LAMMPS prints for silicon of so many cubic cells."""
+    values = dict(zip("xyz", repeat, strict=True)) | {"model": library, "steps": steps}
+    variables = [word for name, value in values.items() for word in ("-var", name, str(value))]
+    command = [BIN / "mpirun", "-n", str(ranks), BIN / "lmp", "-log", "none", "-in", DECK, *variables]
+    return subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}).stdout
+
+
+def seconds_a_step(library: Path, ranks: int, repeat: tuple[int, int, int], steps: int) -> float:
+    found = re.search(r"Loop time of ([0-9.e+-]+) on", run_lammps(library, ranks, repeat, steps))
+    assert found
+    return float(found[1]) / steps
+
+
+def timed(call: Callable[[], object], times: int) -> float:
+    # TorchScript looks at two calls before it compiles.
+    for _ in range(3):
+        call()
+    started = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - started) / times
+
+
+def compare(rounds: int, first: str, contestants: dict[str, Measure]) -> None:
+    """Print the ratios to the contestant `first`."""
+    seen: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, measure in contestants.items():
+            seen[name].append(measure())
+    print("| | ms | ratio | smallest to largest |\n| --- | --- | --- | --- |")
+    for name, values in seen.items():
+        ratios = [value / base for value, base in zip(values, seen[first], strict=True)]
+        print(
+            f"| {name} | {1000 * statistics.median(values):.1f} | {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |"
+        )
+
+
+def engines(folder: Path, rounds: int) -> None:
+    torch.set_num_threads(1)
+    potential = load_potential(MODEL, dtype="float32")
+    export_torchscript(potential, folder / "silicon.pt")
+    graph = build_graph(bulk("Si", a=5.469, cubic=True) * (4, 4, 4), potential.cutoff)
+    scripted = torch.jit.load(folder / "silicon.pt")
+    compare(
+        rounds,
+        "LAMMPS",
+        {
+            "LAMMPS": lambda: seconds_a_step(folder / "silicon.so", 1, (4, 4, 4), 20),
+            "the calculator's kernel alone": lambda: timed(lambda: potential.evaluate(graph), 10),
+            "TorchScript, pairs given": lambda: timed(lambda: scripted.edges(*graph.tensors()), 2),
+        },
+    )
+
+
+def ranks(folder: Path, rounds: int) -> None:
+    library = folder / "silicon.so"
+    compare(
+        rounds,
+        "1 rank, 4,096 atoms",
+        {
+            "1 rank, 4,096 atoms": lambda: seconds_a_step(library, 1, (8, 8, 8), 5),
+            "2 ranks, 4,096 atoms": lambda: seconds_a_step(library, 2, (8, 8, 8), 5),
+            "2 ranks, 8,192 atoms": lambda: seconds_a_step(library, 2, (8, 8, 16), 5),
+        },
+    )
+
+
+def large(folder: Path) -> None:
+    said = run_lammps(folder / "silicon.so", 2, (25, 25, 20), 20)
+    print("\n".join(line for line in said.splitlines() if re.search(r"Loop time|Per MPI rank|maximum resident|Memory|^ +\d+ ", line)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ranks", action="store_true")
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    lammps.build()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        export_library(MODEL, folder / "silicon.so", "float32")
+        if arguments.large:
+            large(folder)
+        elif arguments.ranks:
+            ranks(folder, arguments.rounds)
+        else:
+            engines(folder, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
