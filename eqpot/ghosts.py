@@ -11,6 +11,7 @@ a structure into domains says how, by `exchanging`. Without that it is the ident
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import torch
@@ -46,29 +47,30 @@ class Ghosts(nn.Module):
         return torch.ops.eqpot.ghost_exchange(features, n_atoms)
 
 
-_active: list[GhostExchange] = []
+_active: ContextVar[GhostExchange | None] = ContextVar("ghosts", default=None)
 
 
 @contextmanager
 def exchanging(ghosts: GhostExchange) -> Iterator[None]:
-    """Let `eqpot::ghost_exchange` use `ghosts`, forwards and backwards."""
-    _active.append(ghosts)
+    """Let `eqpot::ghost_exchange` use `ghosts`, and the reverse pass of what is computed meanwhile, whichever thread runs it."""
+    before = _active.set(ghosts)
     try:
         yield
     finally:
-        _active.pop()
+        _active.reset(before)
 
 
 @torch.library.custom_op("eqpot::ghost_exchange", mutates_args=())
 def ghost_exchange(features: torch.Tensor, n_atoms: int) -> torch.Tensor:
     """Append the rows of ghosts to features [n_local, ...]; EqpotError where there are ghosts and nobody knows their owners."""
-    if not _active:
+    ghosts = _active.get()
+    if ghosts is None:
         if len(features) != n_atoms:
             raise EqpotError(f"{n_atoms - len(features)} ghosts have no owners: evaluate domains within `eqpot.ghosts.exchanging`.")
         return features.clone()
     rows = features.new_zeros((n_atoms, *features.shape[1:]))
     rows[: len(features)] = features
-    _active[-1].forward(rows.flatten(1))
+    ghosts.forward(rows.flatten(1))
     return rows
 
 
@@ -77,15 +79,15 @@ def _(features: torch.Tensor, n_atoms: int) -> torch.Tensor:
     return features.new_empty((n_atoms, *features.shape[1:]))
 
 
-def _keep_length(ctx: Any, inputs: tuple[torch.Tensor, int], output: torch.Tensor) -> None:  # noqa: ARG001 (torch calls it so)
-    ctx.n_local = inputs[0].shape[0]
+def _keep(ctx: Any, inputs: tuple[torch.Tensor, int], output: torch.Tensor) -> None:  # noqa: ARG001 (torch calls it so)
+    ctx.n_local, ctx.ghosts = inputs[0].shape[0], _active.get()
 
 
 def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
     rows = gradient.contiguous().clone()
-    if _active:
-        _active[-1].reverse(rows.flatten(1))
+    if ctx.ghosts is not None:
+        ctx.ghosts.reverse(rows.flatten(1))
     return rows[: ctx.n_local], None
 
 
-ghost_exchange.register_autograd(_backward, setup_context=_keep_length)
+ghost_exchange.register_autograd(_backward, setup_context=_keep)
