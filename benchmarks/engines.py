@@ -1,6 +1,6 @@
 """What a step costs in other engines, and how it scales over MPI ranks.
 
-python benchmarks/engines.py            512 silicon atoms, float32: LAMMPS and TorchScript beside the calculator's kernel, one thread
+python benchmarks/engines.py            512 silicon atoms, float32, one thread: LAMMPS and exports beside the calculator's kernel
 python benchmarks/engines.py --ranks    LAMMPS on 1 and 2 ranks: the same crystal, and one twice as large
 python benchmarks/engines.py --large    100,000 atoms, 20 steps on 2 ranks: time, and memory of a rank
 
@@ -23,8 +23,10 @@ from ase.build import bulk
 
 from eqpot import load_potential
 from eqpot.engines import lammps
+from eqpot.export.aoti import export_aoti
 from eqpot.export.library import export_library
 from eqpot.export.torchscript import export_torchscript
+from eqpot.graph import edge_vectors
 from eqpot.neighbors import build_graph
 
 ROOT = Path(__file__).parents[1]
@@ -75,8 +77,11 @@ def engines(folder: Path, rounds: int) -> None:
     torch.set_num_threads(1)
     potential = load_potential(MODEL, dtype="float32")
     export_torchscript(potential, folder / "silicon.pt")
+    export_aoti(potential, folder / "silicon.pt2")
     graph = build_graph(bulk("Si", a=5.469, cubic=True) * (4, 4, 4), potential.cutoff)
     scripted = torch.jit.load(folder / "silicon.pt")
+    package = torch._inductor.aoti_load_package(str(folder / "silicon.pt2"))
+    vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
     compare(
         rounds,
         "LAMMPS",
@@ -84,6 +89,7 @@ def engines(folder: Path, rounds: int) -> None:
             "LAMMPS": lambda: seconds_a_step(folder / "silicon.so", 1, (4, 4, 4), 20),
             "the calculator's kernel alone": lambda: timed(lambda: potential.evaluate(graph), 10),
             "TorchScript, pairs given": lambda: timed(lambda: scripted.edges(*graph.tensors()), 2),
+            "AOTInductor, vectors given": lambda: timed(lambda: package(vectors, graph.numbers, graph.edge_index), 2),
         },
     )
 

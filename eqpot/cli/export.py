@@ -12,29 +12,34 @@ from eqpot.cli.console import command, console
 def export(
     potential: Annotated[Path, typer.Argument(help="Model file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
-    format: Annotated[str, typer.Option(help="torchscript, gromacs or library.")] = "torchscript",
+    format: Annotated[str, typer.Option(help="torchscript, gromacs, aoti or library.")] = "torchscript",
     dtype: Annotated[str | None, typer.Option(help="float32 or float64; by default that of the model file.")] = None,
 ) -> None:
     """Write the potential for other programs, compared with eager before it is written.
 
     torchscript: a scripted module that plain torch loads; it finds neighbours itself. gromacs: the same in the form of NNPot models.
+    aoti: a compiled package for this version of torch and processors like this one, which takes edge vectors.
     library: a shared library for processors like this one, with the interface of eqpot.h and no other dependency, which LAMMPS takes
     (eqpot lammps build) and any program in C can call.
     """
     from eqpot.errors import ConfigError
     from eqpot.files import check_writable
 
-    if format not in {"torchscript", "gromacs", "library"}:
-        raise ConfigError(f"The export format {format!r} is unknown; use torchscript, gromacs or library.")
+    if format not in {"torchscript", "gromacs", "aoti", "library"}:
+        raise ConfigError(f"The export format {format!r} is unknown; use torchscript, gromacs, aoti or library.")
     check_writable(output)
     if format == "library":
         from eqpot.export.library import export_library
 
         deviation = export_library(potential, output, dtype)
     else:
+        from eqpot.export.aoti import export_aoti
         from eqpot.export.torchscript import export_torchscript
         from eqpot.model_file import load_potential, read_header
 
         loaded, header = load_potential(potential, dtype=dtype), read_header(potential).model_dump_json()
-        deviation = export_torchscript(loaded, output, header, gromacs=format == "gromacs")
+        if format == "aoti":
+            deviation = export_aoti(loaded, output, header)
+        else:
+            deviation = export_torchscript(loaded, output, header, gromacs=format == "gromacs")
     console.print(f"Wrote {output}; largest relative deviation from eager {deviation:.1e}")
