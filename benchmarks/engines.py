@@ -68,7 +68,7 @@ def compare(rounds: int, first: str, contestants: dict[str, Measure]) -> None:
             seen[name].append(measure())
     print("| | ms | ratio | smallest to largest |\n| --- | --- | --- | --- |")
     for name, values in seen.items():
-        ratios = [value / base for value, base in zip(values, seen[first], strict=True)]
+        ratios = sorted(value / base for value, base in zip(values, seen[first], strict=True))
         numbers = f"{statistics.median(ratios):.2f} | {ratios[0]:.2f} to {ratios[-1]:.2f}"
         print(f"| {name} | {1000 * statistics.median(values):.1f} | {numbers} |")
 

@@ -112,7 +112,7 @@ def test_turned_structures_have_turned_forces():
 
 def test_rates_fall_with_the_budget(monkeypatch):
     clock = iter(np.arange(0, 1000, 0.5))
-    monkeypatch.setattr(learning, "errors", lambda learner, frames: {})
+    monkeypatch.setattr(learning, "errors", lambda learner, frames, *_: {"energy_mean": 0.0})
     monkeypatch.setattr(learning.time, "process_time", lambda: float(next(clock)))
     learner = Constant()
     learning.fit(learner, [], [], seconds=10)
@@ -122,7 +122,7 @@ def test_rates_fall_with_the_budget(monkeypatch):
 
 
 def test_a_peer_that_was_stopped_goes_on(monkeypatch, tmp_path):
-    monkeypatch.setattr(learning, "errors", lambda learner, frames: {})
+    monkeypatch.setattr(learning, "errors", lambda learner, frames, *_: {"energy_mean": 0.0})
     monkeypatch.setattr(learning, "SAVED_EVERY", 0.0)
     steps = []
     monkeypatch.setattr(learning.time, "process_time", lambda: 0.5 * len(steps))
