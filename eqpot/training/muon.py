@@ -74,10 +74,11 @@ def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
     """Return U V^T, nearly, of the singular value decompositions U S V^T of matrices [k, m, n] (Newton-Schulz iteration)."""
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if tall else matrices
+    # Largest entries of 1: squares of squares of a small gradient would underflow. One that vanishes must not become a step of full size.
+    x = x / x.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
     gram = torch.bmm(x, x.transpose(1, 2))
-    # The root of the norm of X X^T bounds the singular values, closer than the norm of X does. A gradient that vanishes must not
-    # become a step of full size, nor its norm underflow.
-    scale = gram.flatten(1).norm(dim=1).sqrt().clamp(min=1e-12).view(-1, 1, 1)
+    # The root of the norm of X X^T bounds the singular values, closer than the norm of X does.
+    scale = gram.flatten(1).norm(dim=1).sqrt().clamp(min=1.0).view(-1, 1, 1)
     x, gram = x / scale, gram / scale.square()
     for index, (a, b, c) in enumerate(_POLYNOMIALS):
         if index:
