@@ -1,5 +1,5 @@
 # make demo: everything a newcomer needs, from an empty clone; make test: everything a maintainer needs;
-# make peers: the packages that benchmarks run eqpot beside; make ecosystem: the tests inside matcalc and atomate2.
+# make peers: the packages that benchmarks run eqpot beside; make ecosystem: the tests inside matcalc, atomate2, torch-sim.
 PYTHON ?= python3
 BIN := .venv/bin
 EQPOT_PEERS ?= .peers

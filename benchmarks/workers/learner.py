@@ -100,7 +100,7 @@ def fit(
     average = copy.deepcopy(learner.model.state_dict())
     steps, queue, saved = 0, [], 0.0
     if checkpoint and checkpoint.exists():
-        state = torch.load(checkpoint)
+        state = torch.load(checkpoint, weights_only=True)
         learner.model.load_state_dict(state["model"])
         learner.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["torch"])

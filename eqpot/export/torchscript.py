@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
-from ase.units import kcal, mol
+from ase.units import kJ, mol
 from torch import nn
 
 from eqpot.elements import symbols_of
@@ -98,7 +98,7 @@ class GromacsPotential(nn.Module):
     def __init__(self, potential: Potential) -> None:
         super().__init__()
         self.exported = ExportedPotential(potential)
-        self.kilojoule_per_mole = kcal / mol / 4.184
+        self.kilojoule_per_mole = kJ / mol
 
     def forward(
         self, positions: torch.Tensor, numbers: torch.Tensor, box: torch.Tensor, pbc: torch.Tensor

@@ -1,5 +1,6 @@
 """i-PI itself with a potential: the driver against the ASE calculator, path integrals, and a client behind a socket; A41."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -86,13 +87,14 @@ def test_a26_dynamics_and_path_integrals(tmp_path, molecule, beads):
 
 
 def test_a_client_behind_a_socket(tmp_path, molecule):
-    forcefield = "<ffsocket name='eqpot' mode='unix' pbc='false'> <address>eqpot-test</address> </ffsocket>"
+    name = f"eqpot-{os.getpid()}"
+    forcefield = f"<ffsocket name='eqpot' mode='unix' pbc='false'> <address>{name}</address> </ffsocket>"
     (tmp_path / "input.xml").write_text(INPUT.format(forcefield=forcefield, beads=1))
-    options = ["-u", "-a", "eqpot-test", "-m", "custom", "-P", ipi_driver.__file__, "-o", f"template=start.xyz,model={ETHANOL}"]
+    options = ["-u", "-a", name, "-m", "custom", "-P", ipi_driver.__file__, "-o", f"template=start.xyz,model={ETHANOL}"]
     server = subprocess.Popen([BIN / "i-pi", "input.xml"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(100):
-            if Path("/tmp/ipi_eqpot-test").exists():
+            if Path(f"/tmp/ipi_{name}").exists():
                 break
             server.poll()
             subprocess.run(["sleep", "0.2"], check=True)
