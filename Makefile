@@ -1,5 +1,5 @@
 # make demo: everything a newcomer needs, from an empty clone; make test: everything a maintainer needs;
-# make peers: the packages that benchmarks run eqpot beside; make ecosystem: the tests inside matcalc, atomate2, torch-sim.
+# make peers: the packages that benchmarks run eqpot beside; make ecosystem: the tests with matcalc, atomate2, quacc, janus-core, torch-sim.
 PYTHON ?= python3
 BIN := .venv/bin
 EQPOT_PEERS ?= .peers
@@ -42,13 +42,14 @@ cluster: install
 	$(BIN)/python -m pytest -m cluster
 
 ecosystem: .ecosystem/installed
-	.ecosystem/bin/python -m pytest -m ecosystem
+	.ecosystem/bin/python -m pytest -m ecosystem tests/ecosystem tests/test_examples.py
 
-# An environment of its own: these packages bring many others, which may ask for other versions than the developer's.
-.ecosystem/installed: pyproject.toml constraints.txt
+# An environment of its own: these packages ask for other versions than the developer's. The list is complete.
+.ecosystem/installed: pyproject.toml constraints.txt tests/ecosystem/requirements.txt
 	$(PYTHON) -m venv .ecosystem
 	.ecosystem/bin/python -m pip install --quiet --constraint constraints.txt torch
-	.ecosystem/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,ecosystem]"
+	.ecosystem/bin/python -m pip install --quiet --no-deps --requirement tests/ecosystem/requirements.txt
+	.ecosystem/bin/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
 peers: $(PEERS:%=$(EQPOT_PEERS)/%/installed)

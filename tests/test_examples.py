@@ -12,7 +12,7 @@ from helpers import ROOT
 
 ARGUMENTS = {"01_fit": ["--output", "run"], "02_dynamics": ["--output", "run", "--steps", "40"], "04_torchscript": ["--output", "si.pt"]}
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
-ECOSYSTEM = ("matcalc", "atomate2")
+ECOSYSTEM = ("matcalc", "atomate2", "quacc", "janus_core")
 
 
 def snippets(page):

@@ -1,5 +1,8 @@
 """torch-sim with a potential; its own check of models, results against the calculator, and a batched run."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -51,3 +54,9 @@ def test_a41_equals_the_calculator_and_conserves_energy():
         state = update(state)
         totals.append(float(state.energy.sum() + (state.momenta.square().sum(dim=1) / (2 * state.masses)).sum()))
     assert np.ptp(totals) / len(state.positions) < 2e-4
+
+
+def test_the_deck(tmp_path):
+    command = [sys.executable, ROOT / "md" / "engines" / "torchsim" / "silicon_nvt.py", "--steps", "20"]
+    said = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True, timeout=300).stdout
+    assert said.startswith("20 steps")

@@ -1,4 +1,4 @@
-"""The input decks of md/engines, in a short form, and their heads; what torch-sim needs is tested by `make ecosystem`."""
+"""The input decks of md/engines, in a short form, and their heads; torch-sim's is run in tests/ecosystem."""
 
 import os
 import subprocess
@@ -61,10 +61,3 @@ def test_ipi(tmp_path):
     (tmp_path / "input.xml").write_text(text)
     run(BIN / "i-pi", "input.xml", folder=tmp_path)
     assert len(np.loadtxt(tmp_path / "ethanol_pimd.properties")) == 5
-
-
-@pytest.mark.ecosystem
-def test_torchsim(tmp_path):
-    pytest.importorskip("torch_sim", reason="torch-sim 0.3 is for Python 3.11")
-    said = run(sys.executable, DECKS / "torchsim" / "silicon_nvt.py", "--steps", "20", folder=tmp_path)
-    assert said.startswith("20 steps")
