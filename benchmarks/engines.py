@@ -3,6 +3,7 @@
 python benchmarks/engines.py            512 silicon atoms, float32, one thread: LAMMPS and exports beside the calculator's kernel
 python benchmarks/engines.py --ranks    LAMMPS on 1 and 2 ranks: the same crystal, and one twice as large
 python benchmarks/engines.py --large    100,000 atoms, 20 steps on 2 ranks: time, and memory of a rank
+python benchmarks/engines.py --project  on paper: what ranks of a cluster send a step, beside the time they compute
 
 Contestants take turns; what is printed is the median of the ratios of a round, with the smallest and the largest.
 """
@@ -16,12 +17,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from ase.build import bulk
 
 from eqpot import load_potential
+from eqpot.compress import compress
 from eqpot.engines import lammps
 from eqpot.export.aoti import export_aoti
 from eqpot.export.library import export_library
@@ -76,22 +79,27 @@ def compare(rounds: int, first: str, contestants: dict[str, Measure]) -> None:
 def engines(folder: Path, rounds: int) -> None:
     torch.set_num_threads(1)
     potential = load_potential(MODEL, dtype="float32")
-    export_torchscript(potential, folder / "silicon.pt")
-    export_aoti(potential, folder / "silicon.pt2")
-    graph = build_graph(bulk("Si", a=5.469, cubic=True) * (4, 4, 4), potential.cutoff)
-    scripted = torch.jit.load(folder / "silicon.pt")
-    package = torch._inductor.aoti_load_package(str(folder / "silicon.pt2"))
+    crystal = bulk("Si", a=5.469, cubic=True) * (4, 4, 4)
+    graph = build_graph(crystal, potential.cutoff)
     vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
-    compare(
-        rounds,
-        "LAMMPS",
-        {
-            "LAMMPS": lambda: seconds_a_step(folder / "silicon.so", 1, (4, 4, 4), 20),
-            "the calculator's kernel alone": lambda: timed(lambda: potential.evaluate(graph), 10),
-            "TorchScript, pairs given": lambda: timed(lambda: scripted.edges(*graph.tensors()), 2),
-            "AOTInductor, vectors given": lambda: timed(lambda: package(vectors, graph.numbers, graph.edge_index), 2),
-        },
-    )
+    tables = folder / "tables.safetensors"
+    compress(MODEL, tables, [graph])
+    export_library(tables, folder / "tables.so", "float32")
+    contestants: dict[str, Measure] = {
+        "LAMMPS": lambda: seconds_a_step(folder / "silicon.so", 1, (4, 4, 4), 20),
+        "LAMMPS, compressed": lambda: seconds_a_step(folder / "tables.so", 1, (4, 4, 4), 20),
+        "the calculator's kernel alone": lambda: timed(lambda: potential.evaluate(graph), 10),
+    }
+    for name, given in (("", potential), (", compressed", load_potential(tables, dtype="float32"))):
+        export_torchscript(given, folder / "silicon.pt")
+        export_aoti(given, folder / f"silicon{name}.pt2")
+        scripted = torch.jit.load(folder / "silicon.pt")
+        package = torch._inductor.aoti_load_package(str(folder / f"silicon{name}.pt2"))
+        contestants |= {
+            f"TorchScript, pairs given{name}": partial(timed, partial(scripted.edges, *graph.tensors()), 2),
+            f"AOTInductor, vectors given{name}": partial(timed, partial(package, vectors, graph.numbers, graph.edge_index), 2),
+        }
+    compare(rounds, "LAMMPS", contestants)
 
 
 def ranks(folder: Path, rounds: int) -> None:
@@ -112,10 +120,31 @@ def large(folder: Path) -> None:
     print("\n".join(line for line in said.splitlines() if re.search(r"Loop time|Mbyte|^ +\d+ ", line)))
 
 
+def project(folder: Path, gigabytes_a_second: float = 1.0) -> None:
+    """Print what a rank with a cube of silicon receives and sends a step, and how long that takes beside its measured computing.
+
+    Features of ghosts once for every block after the first and their gradients back, positions and forces in float64.
+    """
+    config = load_potential(MODEL).network.config
+    features = 4 * (config.feature_degree + 1) ** 2 * config.n_channels * (config.n_blocks - 1)
+    an_atom = seconds_a_step(folder / "silicon.so", 1, (8, 8, 8), 5) / 4096
+    density, shell = 8 / 5.469**3, config.cutoff + 1.0
+    print(f"{1e6 * an_atom:.0f} µs an atom; skin 1 Å, {gigabytes_a_second:g} GB/s each rank\n")
+    print("| atoms a rank | ghosts | MB a step | ms of computing | ms of sending | efficiency |\n|" + 6 * " --- |")
+    for atoms in (1_000, 10_000, 100_000, 1_000_000):
+        edge = (atoms / density) ** (1 / 3)
+        ghosts = density * ((edge + 2 * shell) ** 3 - edge**3)
+        megabytes = ghosts * 2 * (features + 24) / 1e6
+        computing, sending = 1e3 * an_atom * atoms, megabytes / gigabytes_a_second
+        row = f"{megabytes:.0f} | {computing:.0f} | {sending:.0f} | {computing / (computing + sending):.2f}"
+        print(f"| {atoms:,} | {ghosts:,.0f} | {row} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", action="store_true")
     parser.add_argument("--large", action="store_true")
+    parser.add_argument("--project", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     lammps.build()
@@ -124,6 +153,8 @@ def main() -> None:
         export_library(MODEL, folder / "silicon.so", "float32")
         if arguments.large:
             large(folder)
+        elif arguments.project:
+            project(folder)
         elif arguments.ranks:
             ranks(folder, arguments.rounds)
         else:

