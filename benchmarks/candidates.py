@@ -30,10 +30,10 @@ from eqpot.graph import AtomGraph
 from eqpot.model_file import save_potential
 from eqpot.neighbors import build_graph
 from eqpot.network.config import NetworkConfig
+from eqpot.passport import rotation_error
 from eqpot.potential import Potential
 from eqpot.training import TrainConfig, Trainer, evaluate
 from eqpot.training.start import read_split, start_potential
-from measure import rotation_error
 
 Results = dict[str, dict[str, dict[str, Any]]]
 """Task -> candidate -> what was measured."""

@@ -1,7 +1,5 @@
 """The shipped potentials, in float64 where rounding is what is asked about; A11, A13, A20, A26."""
 
-import re
-
 import ase.io
 import numpy as np
 import pytest
@@ -14,14 +12,24 @@ from scipy.spatial.transform import Rotation
 
 from eqpot import EqpotCalculator, load_potential
 from eqpot.config_file import load_config
-from eqpot.data import label_graphs, read_frames
+from eqpot.data import file_hash, label_graphs, read_frames
 from eqpot.export.torchscript import export_torchscript
 from eqpot.md import Settings, Simulation
 from eqpot.model_file import read_header
+from eqpot.passport import (
+    cutoff_jump,
+    energy_of,
+    extensivity_error,
+    force_deviation,
+    read_passport,
+    result_of,
+    rotation_error,
+    rows,
+    stress_deviation,
+)
 from eqpot.training import TrainConfig, evaluate
 from eqpot.units import GIGAPASCAL
 from helpers import ASPIRIN, ETHANOL, ROOT, SILICON
-from measure import energy_of, force_deviation, result_of, rotation_error, stress_deviation
 
 FOLDERS = {path.name: path for path in sorted((ROOT / "potentials").iterdir()) if path.is_dir()}
 EACH = pytest.mark.parametrize("name", FOLDERS)
@@ -43,7 +51,8 @@ def test_all_are_there():
 
 @EACH
 def test_folder_is_complete_and_its_recipe_is_a_valid_configuration(name):
-    assert {path.name for path in FOLDERS[name].iterdir()} == {"potential.safetensors", "recipe.yaml", "card.md", "structure.extxyz"}
+    files = {"potential.safetensors", "recipe.yaml", "card.md", "passport.json", "structure.extxyz"}
+    assert {path.name for path in FOLDERS[name].iterdir()} == files
     assert model(name).stat().st_size < 5_000_000
     header, recipe = read_header(model(name)), load_config(TrainConfig, FOLDERS[name] / "recipe.yaml")
     assert header.network == recipe.network
@@ -99,19 +108,31 @@ def test_export_equals_eager(name, tmp_path):
     assert export_torchscript(load_potential(model(name), dtype="float64"), tmp_path / "p.pt") < 1e-10
 
 
-def on_card(name, row):
-    """The energy per atom in meV/atom and the force in meV/Å that a row of the card gives."""
-    text = (FOLDERS[name] / "card.md").read_text()
-    return [float(number) for number in re.search(rf"\| {row} \| (\S+) meV/atom, (\S+) meV/Å", text).groups()]
+def passport(name):
+    return read_passport(FOLDERS[name] / "passport.json")
+
+
+@EACH
+def test_the_passport_is_of_this_file_and_the_card_shows_it(name):
+    assert passport(name).model_sha256 == file_hash([model(name)])
+    card = (FOLDERS[name] / "card.md").read_text()
+    assert all(f"| {row} | {value} |" in card for row, value in rows(passport(name)))
+
+
+@EACH
+def test_smooth_at_the_cutoff_and_extensive(name):
+    potential, atoms = load_potential(model(name), dtype="float64"), rattled(name)
+    assert 1000 * cutoff_jump(potential, atoms) < 2 * passport(name).cutoff_jump_mev_per_ang
+    assert extensivity_error(potential, atoms) < 1e-12
 
 
 @EACH
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a13_the_calculators_error_under_every_symmetry_is_that_on_the_card(name, dtype):
-    """Rotated, reflected, translated, wrapped and permuted at once; twice the card's number for other processors' rounding."""
+def test_a13_the_calculators_error_under_every_symmetry_is_that_of_the_passport(name, dtype):
+    """Rotated, reflected, translated, wrapped and permuted at once; twice the passport's number for other processors' rounding."""
     atoms, calculator = rattled(name), EqpotCalculator(model(name), dtype=dtype)
     energy, forces = calculator.get_potential_energy(atoms), calculator.get_forces(atoms)
-    energy_bound, force_bound = on_card(name, f"rotation error, {dtype}")
+    bound = getattr(passport(name), f"rotation_{dtype}")
     for seed in range(10):
         random = np.random.default_rng(seed)
         matrix, order = Rotation.random(rng=random).as_matrix() * (-1) ** seed, random.permutation(len(atoms))
@@ -122,18 +143,18 @@ def test_a13_the_calculators_error_under_every_symmetry_is_that_on_the_card(name
         # The sum of the energies rounds in another order, and translated positions do: 1e-15 Å times the stiffness of a bond.
         energy_error = abs(calculator.get_potential_energy(turned) - energy) - 8 * np.spacing(abs(energy))
         force_error = abs(calculator.get_forces(turned) - forces[order] @ matrix.T).max() - 1e-12
-        assert 1000 * energy_error / len(atoms) < 2 * energy_bound
-        assert 1000 * force_error < 2 * force_bound
+        assert 1000 * energy_error / len(atoms) < 2 * bound.energy_mev_per_atom
+        assert 1000 * force_error < 2 * bound.force_mev_per_ang
 
 
 @EACH
-def test_a20_the_calculators_float32_differs_by_what_the_card_says(name):
+def test_a20_the_calculators_float32_differs_by_what_the_passport_says(name):
     atoms = rattled(name)
     single, double = (EqpotCalculator(model(name), dtype=dtype) for dtype in ("float32", "float64"))
-    energy_bound, force_bound = on_card(name, "float32 against float64")
+    bound = passport(name).float32_against_float64
     energy_error = single.get_potential_energy(atoms) - double.get_potential_energy(atoms)
-    assert 1000 * abs(energy_error) / len(atoms) < 2 * energy_bound
-    assert 0 < 1000 * abs(single.get_forces(atoms) - double.get_forces(atoms)).max() < 2 * force_bound
+    assert 1000 * abs(energy_error) / len(atoms) < 2 * bound.energy_mev_per_atom
+    assert 0 < 1000 * abs(single.get_forces(atoms) - double.get_forces(atoms)).max() < 2 * bound.force_mev_per_ang
 
 
 def nve_drift(n_steps):

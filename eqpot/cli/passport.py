@@ -1,0 +1,94 @@
+"""`eqpot passport` and `eqpot info`: what a potential was measured to be."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eqpot.cli.console import command, console
+
+if TYPE_CHECKING:
+    from eqpot.passport import Passport
+
+
+@command
+def passport(
+    potential: Annotated[Path, typer.Argument(help="Model file; the passport is written beside it, as passport.json.")],
+    data: Annotated[Path | None, typer.Option(help="Labelled test frames.")] = None,
+    structure: Annotated[Path | None, typer.Option(help="Structure near equilibrium; by default structure.extxyz beside the file.")] = None,
+    picoseconds: Annotated[float, typer.Option(min=0.1, help="Length of the run at constant energy.")] = 10.0,
+    energy_key: Annotated[str, typer.Option(help="Name of the energy in the data.")] = "energy",
+    forces_key: Annotated[str, typer.Option(help="Name of the forces in the data.")] = "forces",
+    stress_key: Annotated[str, typer.Option(help="Name of the stress in the data; empty if it is not to be used.")] = "stress",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table in Markdown.")] = False,
+) -> None:
+    """Measure errors, exactness, smoothness, conservation and speed of a potential, and write them beside it.
+
+    Example: eqpot passport potentials/silicon/potential.safetensors --data Si_test.extxyz.gz
+    """
+    from eqpot.data import LabelKeys, read_frames
+    from eqpot.data.read import read_structure
+    from eqpot.files import write_atomically
+    from eqpot.passport import issue
+    from eqpot.training.metrics import check_frames
+
+    atoms = read_structure(structure or potential.parent / "structure.extxyz")
+    frames = read_frames(data, LabelKeys(energy_key, forces_key, stress_key or None)) if data else []
+    if frames:
+        from eqpot.model_file import load_potential
+
+        check_frames(load_potential(potential), frames)
+    found = issue(potential, atoms, frames, data or "", picoseconds)
+    write_atomically(potential.parent / "passport.json", (found.model_dump_json(indent=1) + "\n").encode())
+    _print(f"{potential}", found, markdown)
+
+
+@command
+def info(potential: Annotated[Path, typer.Argument(help="Model file.")]) -> None:
+    """Show what a model file holds, and its passport if there is one beside it.
+
+    Example: eqpot info potentials/silicon/potential.safetensors
+    """
+    from rich.table import Table
+
+    from eqpot.data import file_hash
+    from eqpot.model_file import read_header
+    from eqpot.passport import read_passport
+
+    header = read_header(potential)
+    table = Table(title=str(potential), show_header=False)
+    facts = {
+        "elements": ", ".join(header.elements),
+        "cutoff": "none" if header.cutoff is None else f"{header.cutoff:g} Å",
+        "architecture": header.architecture,
+        "dtype": header.dtype,
+        **{key.replace("_", " "): str(value) for key, value in header.training.items() if not isinstance(value, dict)},
+    }
+    for name, value in facts.items():
+        table.add_row(name, value)
+    console.print(table)
+    path = potential.parent / "passport.json"
+    if not path.exists():
+        console.print(f"It has no passport; `eqpot passport {potential}` measures one.")
+        return
+    found = read_passport(path)
+    if found.model_sha256 != file_hash([potential]):
+        console.print(f"{path} is of another model file; `eqpot passport {potential}` measures this one.")
+        return
+    _print(f"{path}", found)
+
+
+def _print(title: str, found: "Passport", markdown: bool = False) -> None:
+    from rich.table import Table
+
+    from eqpot.passport import rows
+
+    if markdown:
+        print("| measured | value |\n| --- | --- |")
+        for name, value in rows(found):
+            print(f"| {name} | {value} |")
+        return
+    table = Table(title=title, show_header=False)
+    for name, value in rows(found):
+        table.add_row(name, value)
+    console.print(table)

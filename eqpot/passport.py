@@ -1,0 +1,364 @@
+"""The passport of a potential: what it was measured to be, beside its model file.
+
+Errors on test frames in the model's precision; exactness, smoothness and conservation in float64 on a structure, so that nothing but
+the network's own failings is seen.
+"""
+
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from pydantic import BaseModel, ConfigDict, ValidationError
+from scipy.spatial.transform import Rotation
+
+from eqpot.config_file import explain
+from eqpot.data import Frame, file_hash, label_graphs
+from eqpot.errors import ModelFileError, SimulationError
+from eqpot.md import Settings, Simulation
+from eqpot.model_file import load_potential, read_header
+from eqpot.neighbors import build_graph
+from eqpot.observables.series import drift
+from eqpot.potential import Potential
+from eqpot.training import evaluate
+from eqpot.units import GIGAPASCAL
+
+TIMED_ATOMS = 500
+"""A crystal is repeated to about so many for the timing."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Errors(_Section):
+    """On labelled frames; forces and stress by component."""
+
+    data: str
+    data_sha256: str
+    frames: int
+    energy_mae_mev: float | None = None
+    energy_rmse_mev: float | None = None
+    energy_mae_mev_per_atom: float | None = None
+    energy_rmse_mev_per_atom: float | None = None
+    force_mae_mev_per_ang: float | None = None
+    force_rmse_mev_per_ang: float | None = None
+    stress_mae_gpa: float | None = None
+    stress_rmse_gpa: float | None = None
+
+
+class Difference(_Section):
+    """The largest of an energy and of a force component."""
+
+    energy_mev_per_atom: float
+    force_mev_per_ang: float
+
+
+class Conservation(_Section):
+    """Of a run at constant energy, in float64."""
+
+    picoseconds: float
+    timestep_fs: float
+    temperature_k: float
+    drift_mev_per_atom_per_ps: float
+    drift_error: float
+    fluctuation_mev_per_atom: float
+    angular_momentum_change: float | None
+    """Relative; None in a periodic cell, where there is nothing to conserve."""
+
+
+class Speed(_Section):
+    """Of energy, forces and stress, neighbour list included, on one thread in the model's precision."""
+
+    atoms: int
+    microseconds_per_atom: float
+    machine: str
+    torch: str
+
+
+class Domain(_Section):
+    """What the potential was fitted to."""
+
+    elements: list[str]
+    shortest_distances_ang: dict[str, float]
+    training_frames: int | None
+    data_sha256: str | None
+
+
+class Passport(_Section):
+    """Everything that was measured of one model file."""
+
+    model_sha256: str
+    structure: str
+    errors: Errors | None
+    rotation_float32: Difference
+    rotation_float64: Difference
+    float32_against_float64: Difference
+    force_against_differences: float
+    stress_against_strain: float | None
+    cutoff_jump_mev_per_ang: float | None
+    extensivity_mev_per_atom: float
+    conservation: Conservation | str
+    """Or the sentence with which the run ended."""
+    speed: Speed
+    domain: Domain
+
+
+def issue(model: str | Path, atoms: Atoms, test: Sequence[Frame] = (), data: str | Path = "", picoseconds: float = 10.0) -> Passport:
+    """Measure a potential on a structure near equilibrium and on labelled test frames, read from the file `data`.
+
+    picoseconds: length of the run at constant energy. Raises what `load_potential` and `evaluate` raise.
+    """
+    header = read_header(model)
+    single, double = (load_potential(model, dtype=dtype) for dtype in ("float32", "float64"))
+    moved = atoms.copy()
+    moved.rattle(0.05, seed=0)
+    a, b = result_of(single, moved), result_of(double, moved)
+    try:
+        conservation: Conservation | str = _conservation(double, atoms, picoseconds)
+    except SimulationError as error:
+        conservation = str(error)
+    precision = _difference(float(a["energy"][0] - b["energy"][0]), float(abs(a["forces"] - b["forces"]).max()), moved)
+    return Passport(
+        model_sha256=file_hash([model]),
+        structure=f"{atoms.get_chemical_formula()}, {'periodic' if atoms.pbc.any() else 'open'}, displaced by 0.05 Å",
+        errors=_errors(load_potential(model), test, data) if test else None,
+        rotation_float32=_difference(*rotation_error(single, moved), moved),
+        rotation_float64=_difference(*rotation_error(double, moved), moved),
+        float32_against_float64=precision,
+        force_against_differences=force_deviation(double, moved),
+        stress_against_strain=stress_deviation(double, moved) if atoms.pbc.all() else None,
+        cutoff_jump_mev_per_ang=None if double.cutoff is None else 1000 * cutoff_jump(double, moved),
+        extensivity_mev_per_atom=1000 * extensivity_error(double, moved),
+        conservation=conservation,
+        speed=_speed(load_potential(model), atoms),
+        domain=Domain(
+            elements=header.elements,
+            shortest_distances_ang=header.shortest_distances,
+            training_frames=header.training.get("training_frames"),
+            data_sha256=header.training.get("data_sha256"),
+        ),
+    )
+
+
+def read_passport(path: str | Path) -> Passport:
+    """Return the passport in a file; ModelFileError where it is none."""
+    try:
+        return Passport.model_validate_json(Path(path).read_bytes())
+    except ValidationError as error:
+        raise ModelFileError(f"{path} is not a passport: {explain(Passport, error)}") from error
+
+
+def rows(passport: Passport) -> list[tuple[str, str]]:
+    """Return what a passport says as names and values, for people."""
+    found: list[tuple[str, str]] = []
+    if (errors := passport.errors) is not None:
+        found.append(("test frames", f"{errors.frames:,} of {errors.data}"))
+        for name, field, unit in (
+            ("energy", "energy_{}_mev", "meV"),
+            ("energy per atom", "energy_{}_mev_per_atom", "meV"),
+            ("force component", "force_{}_mev_per_ang", "meV/Å"),
+            ("stress component", "stress_{}_gpa", "GPa"),
+        ):
+            mae, rmse = (getattr(errors, field.format(kind)) for kind in ("mae", "rmse"))
+            if mae is not None:
+                found.append((f"{name}, MAE / RMSE", f"{_digits(mae)} / {_digits(rmse)} {unit}"))
+    for name, value in (
+        ("rotation error, float32", passport.rotation_float32),
+        ("rotation error, float64", passport.rotation_float64),
+        ("float32 against float64", passport.float32_against_float64),
+    ):
+        found.append((name, f"{value.energy_mev_per_atom:.1e} meV/atom, {value.force_mev_per_ang:.1e} meV/Å"))
+    found.append(("forces against central differences, float64", f"{passport.force_against_differences:.1e} relative"))
+    if passport.stress_against_strain is not None:
+        found.append(("stress against central differences, float64", f"{passport.stress_against_strain:.1e} relative"))
+    if passport.cutoff_jump_mev_per_ang is not None:
+        found.append(("jump of a force as an atom passes the cutoff, float64", f"{passport.cutoff_jump_mev_per_ang:.1e} meV/Å"))
+    found.append(("energy of two copies against twice the energy, float64", f"{passport.extensivity_mev_per_atom:.1e} meV/atom"))
+    run, speed = passport.conservation, passport.speed
+    if isinstance(run, str):
+        found.append(("NVE, float64", run))
+    else:
+        found += _run_rows(run)
+    found.append((f"energy, forces, stress of {speed.atoms} atoms", f"{speed.microseconds_per_atom:.0f} µs an atom, {speed.machine}"))
+    domain = passport.domain
+    found.append(("elements", ", ".join(domain.elements)))
+    known = ", ".join(f"{pair} {distance:.2f}" for pair, distance in domain.shortest_distances_ang.items())
+    found.append(("shortest distances in the training data, Å", known or "unknown"))
+    return found
+
+
+def _run_rows(run: Conservation) -> list[tuple[str, str]]:
+    label = f"NVE, {run.picoseconds:g} ps at {run.timestep_fs:g} fs from {run.temperature_k:g} K, float64"
+    slope = f"{run.drift_mev_per_atom_per_ps:.1e} ± {run.drift_error:.0e} meV/atom/ps"
+    found = [(f"{label}: drift / fluctuation", f"{slope} / {run.fluctuation_mev_per_atom:.1e} meV/atom")]
+    if run.angular_momentum_change is not None:
+        found.append((f"{label}: change of angular momentum", f"{run.angular_momentum_change:.1e} relative"))
+    return found
+
+
+def result_of(potential: Potential, atoms: Atoms) -> dict[str, np.ndarray]:
+    """Return energy [1], energies, forces and stress of a structure as arrays; units of `Potential.evaluate`."""
+    return {name: value.numpy() for name, value in potential.evaluate(build_graph(atoms, potential.cutoff)).items()}
+
+
+def energy_of(potential: Potential, atoms: Atoms) -> float:
+    """Return the energy of a structure, eV."""
+    return float(result_of(potential, atoms)["energy"][0])
+
+
+def rotation_error(potential: Potential, atoms: Atoms, n_rotations: int = 20) -> tuple[float, float]:
+    """Return the largest changes of the energy (eV) and of a force component (eV/Å) under rotations and reflections."""
+    reference = result_of(potential, atoms)
+    energy_error = force_error = 0.0
+    for seed in range(n_rotations):
+        matrix = Rotation.random(rng=np.random.default_rng(seed)).as_matrix() * (-1) ** seed
+        turned = Atoms(atoms.numbers, atoms.positions @ matrix.T, cell=atoms.cell.array @ matrix.T, pbc=atoms.pbc)
+        result = result_of(potential, turned)
+        energy_error = max(energy_error, abs(float(result["energy"][0] - reference["energy"][0])))
+        force_error = max(force_error, float(abs(result["forces"] - reference["forces"] @ matrix.T).max()))
+    return energy_error, force_error
+
+
+def force_deviation(potential: Potential, atoms: Atoms, step: float = 1e-4) -> float:
+    """Return the largest difference of a force from central differences of the energy, relative to the largest force."""
+    forces = result_of(potential, atoms)["forces"]
+    numerical = np.zeros_like(forces)
+    for index in np.ndindex(*forces.shape):
+        energies = []
+        for sign in (1, -1):
+            moved = atoms.copy()
+            moved.positions[index] += sign * step
+            energies.append(energy_of(potential, moved))
+        numerical[index] = (energies[1] - energies[0]) / (2 * step)
+    return float(abs(numerical - forces).max() / abs(forces).max())
+
+
+def stress_deviation(potential: Potential, atoms: Atoms, step: float = 1e-5) -> float:
+    """Return the largest difference of the stress from central differences of strain, relative to the largest component."""
+    stress = result_of(potential, atoms)["stress"][0]
+    numerical = np.zeros((3, 3))
+    for i, j in np.ndindex(3, 3):
+        energies = []
+        for sign in (1, -1):
+            strain = np.eye(3)
+            strain[i, j] += sign * step / 2
+            strain[j, i] += sign * step / 2
+            strained = Atoms(atoms.numbers, atoms.positions @ strain, cell=atoms.cell.array @ strain, pbc=atoms.pbc)
+            energies.append(energy_of(potential, strained))
+        numerical[i, j] = (energies[0] - energies[1]) / (2 * step) / atoms.get_volume()
+    return float(abs(numerical - stress).max() / abs(stress).max())
+
+
+def cutoff_jump(potential: Potential, atoms: Atoms, step: float = 1e-6) -> float:
+    """Return how much more a force (eV/Å) changes while a neighbour passes the cutoff than over the next as short way.
+
+    The first atom is drawn away from the others until one of them leaves its neighbourhood, or comes into it. A force without kink
+    gives zero to second order in step, Å.
+    """
+    direction = atoms.positions[0] - atoms.positions.mean(axis=0) + np.array([1e-3, 2e-3, 3e-3])
+    direction /= np.linalg.norm(direction)
+
+    def at(way: float) -> Atoms:
+        moved = atoms.copy()
+        moved.positions[0] += way * direction
+        return moved
+
+    def edges(way: float) -> int:
+        return int(build_graph(at(way), potential.cutoff).edge_index.shape[1])
+
+    ways = np.linspace(0.0, potential.cutoff, 200)
+    counts = [edges(way) for way in ways]
+    first = next(k for k in range(1, len(ways)) if counts[k] != counts[k - 1])
+    low, high = ways[first - 1], ways[first]
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (middle, high) if edges(middle) == counts[first - 1] else (low, middle)
+    before, after, beyond = (result_of(potential, at(low + way))["forces"] for way in (-step, step, 3 * step))
+    return float(abs((after - before) - (beyond - after)).max())
+
+
+def extensivity_error(potential: Potential, atoms: Atoms) -> float:
+    """Return by how much the energy of two copies, which do not meet, differs from twice the energy, eV/atom."""
+    if atoms.pbc.any():
+        axis = int(np.argmax(atoms.pbc))
+        both = atoms.repeat([2 if k == axis else 1 for k in range(3)])
+    else:
+        both = atoms.copy()
+        other = atoms.copy()
+        other.positions += np.ptp(atoms.positions, axis=0) + (potential.cutoff or 100.0)
+        both += other
+    return abs(energy_of(potential, both) - 2 * energy_of(potential, atoms)) / len(both)
+
+
+def _difference(energy: float, force: float, atoms: Atoms) -> Difference:
+    return Difference(energy_mev_per_atom=1000 * abs(energy) / len(atoms), force_mev_per_ang=1000 * force)
+
+
+def _errors(potential: Potential, test: Sequence[Frame], data: str | Path) -> Errors:
+    found = evaluate(potential, label_graphs(test, potential.cutoff))
+    in_gpa = {f"stress_{kind}_gpa": found.pop(f"stress_{kind}_mev_per_ang3", None) for kind in ("mae", "rmse")}
+    values = {name: value for name, value in found.items() if name in Errors.model_fields}
+    values |= {name: value / 1000 / GIGAPASCAL for name, value in in_gpa.items() if value is not None}
+    return Errors(data=Path(data).name, data_sha256=file_hash([data]), frames=len(test), **values)
+
+
+def _conservation(potential: Potential, atoms: Atoms, picoseconds: float, temperature: float = 300.0) -> Conservation:
+    settings = Settings(timestep=0.5, temperature=temperature)
+    start = Simulation(atoms, potential, settings).current_atoms()
+    if not atoms.pbc.any():
+        # A rotation about the centre of mass, so that there is angular momentum to conserve.
+        spin = np.cross([0.002, 0.003, 0.001], start.positions - start.get_center_of_mass())
+        start.set_velocities(start.get_velocities() + spin)
+    simulation = Simulation(start, potential, settings)
+    before = simulation.state.angular_momentum()
+    every = 20
+    energies = []
+    for step in range(round(1000 * picoseconds / settings.timestep)):
+        if step % every == 0:
+            energies.append(1000 * float(simulation.state.total_energy) / len(atoms))
+        simulation.step()
+    times = every * settings.timestep / 1000 * np.arange(len(energies))
+    fit = drift(times, np.array(energies))
+    return Conservation(
+        picoseconds=picoseconds,
+        timestep_fs=settings.timestep,
+        temperature_k=temperature,
+        drift_mev_per_atom_per_ps=fit.slope,
+        drift_error=fit.error,
+        fluctuation_mev_per_atom=float(np.std(np.array(energies) - fit.slope * times)),
+        angular_momentum_change=None if atoms.pbc.any() else float((simulation.state.angular_momentum() - before).norm() / before.norm()),
+    )
+
+
+def _speed(potential: Potential, atoms: Atoms, rounds: int = 5) -> Speed:
+    if atoms.pbc.all():
+        atoms = atoms.repeat(max(1, round((TIMED_ATOMS / len(atoms)) ** (1 / 3))))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        potential.evaluate(build_graph(atoms, potential.cutoff))
+        times = []
+        for _ in range(rounds):
+            started = time.perf_counter()
+            potential.evaluate(build_graph(atoms, potential.cutoff))
+            times.append(time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(threads)
+    return Speed(
+        atoms=len(atoms), microseconds_per_atom=1e6 * float(np.median(times)) / len(atoms), machine=processor(), torch=torch.__version__
+    )
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:.1f}"

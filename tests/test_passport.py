@@ -1,0 +1,105 @@
+"""A passport finds what is wrong with a potential, and says what it found."""
+
+import json
+import shutil
+
+import ase.io
+import pytest
+import torch
+from ase.build import bulk, molecule
+from typer.testing import CliRunner
+
+from eqpot.cli.main import app
+from eqpot.data import read_frames
+from eqpot.errors import ModelFileError
+from eqpot.model_file import save_potential
+from eqpot.network.config import NetworkConfig
+from eqpot.passport import cutoff_jump, extensivity_error, force_deviation, issue, read_passport, rotation_error, rows, stress_deviation
+from helpers import ROOT, SILICON, random_potential
+
+
+@pytest.fixture(scope="module")
+def silicon():
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    return atoms
+
+
+class Wrong:
+    """A potential with a flaw: change(results, graph) spoils what it returns."""
+
+    def __init__(self, potential, change):
+        self.potential, self.change, self.cutoff = potential, change, potential.cutoff
+
+    def evaluate(self, graph):
+        return self.change(dict(self.potential.evaluate(graph)), graph)
+
+
+def test_what_is_sound(silicon):
+    potential = random_potential([14]).double()
+    assert force_deviation(potential, silicon) < 1e-5
+    assert stress_deviation(potential, silicon) < 1e-5
+    assert max(rotation_error(potential, silicon, 3)) < 1e-9
+    assert cutoff_jump(potential, silicon) < 1e-6
+    assert extensivity_error(potential, silicon) < 1e-12
+    assert cutoff_jump(random_potential([1, 8]).double(), molecule("H2O")) < 1e-6
+    assert extensivity_error(random_potential([1, 8]).double(), molecule("H2O")) < 1e-12
+
+
+def test_what_is_wrong_is_found(silicon):
+    potential = random_potential([14]).double()
+    scaled = Wrong(potential, lambda results, _: {**results, "forces": 1.001 * results["forces"], "stress": 1.001 * results["stress"]})
+    assert force_deviation(scaled, silicon) > 5e-4
+    assert stress_deviation(scaled, silicon) > 5e-4
+    # A force that every neighbour inside the cutoff switches on, as networks without envelope have.
+    abrupt = Wrong(potential, lambda results, graph: {**results, "forces": results["forces"] + 1e-3 * graph.edge_index.shape[1]})
+    assert cutoff_jump(abrupt, silicon) > 5e-4
+    absolute = Wrong(potential, lambda results, _: {**results, "energy": results["energy"] + 1.0})
+    assert extensivity_error(absolute, silicon) > 0.05
+    turned = Wrong(potential, lambda results, graph: {**results, "energy": results["energy"] + graph.positions[0, 0]})
+    assert rotation_error(turned, silicon, 3)[0] > 1e-2
+    sampled = random_potential([14], NetworkConfig(block="pointwise", n_orientations=12, feature_degree=1, kernel_degree=2)).double()
+    assert rotation_error(sampled, silicon, 3)[1] > 1e-9
+
+
+def test_commands(tmp_path, silicon):
+    path = tmp_path / "potential.safetensors"
+    shutil.copy(ROOT / "potentials" / "silicon" / "potential.safetensors", path)
+    silicon.write(tmp_path / "structure.extxyz")
+    runner = CliRunner()
+    assert "no passport" in runner.invoke(app, ["info", str(path)]).output
+    said = runner.invoke(app, ["passport", str(path), "--data", str(SILICON), "--picoseconds", "0.1", "--markdown"])
+    assert said.exit_code == 0, said.output
+    found = read_passport(tmp_path / "passport.json")
+    assert all(f"| {name} | {value} |" in said.output for name, value in rows(found))
+    assert found.errors.frames == len(read_frames(SILICON))
+    assert found.errors.stress_mae_gpa > 0
+    assert found.conservation.angular_momentum_change is None
+    assert "force component" in runner.invoke(app, ["info", str(path)]).output
+    save_potential(random_potential([14], seed=3), path)
+    assert "another model file" in " ".join(runner.invoke(app, ["info", str(path)]).output.split())
+
+
+def test_an_open_structure_and_no_data():
+    folder = ROOT / "potentials" / "ethanol"
+    found = issue(folder / "potential.safetensors", ase.io.read(folder / "structure.extxyz"), picoseconds=0.1)
+    assert found.errors is None
+    assert found.stress_against_strain is None
+    assert found.conservation.angular_momentum_change < 1e-9
+    assert found.domain.elements == ["H", "C", "O"]
+    assert torch.__version__ == found.speed.torch
+
+
+def test_a_run_that_ends_early_is_said(tmp_path):
+    path = tmp_path / "potential.safetensors"
+    save_potential(random_potential([1, 8]), path)
+    found = issue(path, molecule("H2O"), picoseconds=0.1)
+    assert "In step" in found.conservation
+    assert ("NVE, float64", found.conservation) in rows(found)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff", json.dumps({"model_sha256": 3}).encode()])
+def test_files_that_are_none(tmp_path, content):
+    (tmp_path / "passport.json").write_bytes(content)
+    with pytest.raises(ModelFileError, match="is not a passport"):
+        read_passport(tmp_path / "passport.json")
