@@ -25,6 +25,7 @@ from eqpot.network.ponita import PonitaNetwork
 from eqpot.network.radial_table import SUPPORT, TabulatedRadial, tabulate
 from eqpot.network.reference_config import ReferenceConfig
 from eqpot.potential import DTYPES, Potential, check_device
+from eqpot.shipped import model_path, shipped
 from eqpot.uncertainty import Uncertainty, UncertaintyRecord, check_directions
 
 FORMAT_VERSION = 4
@@ -139,7 +140,7 @@ def read_header(path: str | Path) -> ModelHeader:
 
 @torch.inference_mode(False)  # a caller's inference mode would make weights that no gradient can pass
 def load_potential(path: str | Path, device: str = "cpu", dtype: str | None = None) -> Potential:
-    """Read a potential from a model file.
+    """Read a potential from a model file, or a shipped one by its name, such as "silicon" (see `eqpot.shipped`).
 
     dtype: "float32" or "float64" for the network; by default that of the file. Loading takes no code from the file.
 
@@ -222,8 +223,10 @@ def _check_tensors(header: ModelHeader, tensors: dict[str, torch.Tensor]) -> Non
 
 
 def _read(path: Path, tensors: bool) -> tuple[ModelHeader, dict[str, torch.Tensor]]:
+    path = model_path(path)
     if not path.is_file():
-        raise ModelFileError(f"There is no model file {path}; check the path.")
+        known = ", ".join(shipped())
+        raise ModelFileError(f"There is no model file {path}; check the path{f', or name a shipped potential ({known})' if known else ''}.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

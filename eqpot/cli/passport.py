@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @command
 def passport(
-    potential: Annotated[Path, typer.Argument(help="Model file; the passport is written beside it, as passport.json.")],
+    potential: Annotated[Path, typer.Argument(help="Model file; its passport is written beside it, as passport.json.")],
     data: Annotated[Path | None, typer.Option(help="Labelled test frames.")] = None,
     structure: Annotated[Path | None, typer.Option(help="Structure near equilibrium; by default structure.extxyz beside the file.")] = None,
     picoseconds: Annotated[float, typer.Option(min=0.1, help="Length of the run at constant energy.")] = 10.0,
@@ -30,8 +30,10 @@ def passport(
     from eqpot.data.read import read_structure
     from eqpot.files import write_atomically
     from eqpot.passport import issue
+    from eqpot.shipped import model_path
     from eqpot.training.metrics import check_frames
 
+    potential = model_path(potential)
     atoms = read_structure(structure or potential.parent / "structure.extxyz")
     frames = read_frames(data, LabelKeys(energy_key, forces_key, stress_key or None)) if data else []
     if frames:
@@ -44,17 +46,24 @@ def passport(
 
 
 @command
-def info(potential: Annotated[Path, typer.Argument(help="Model file.")]) -> None:
+def info(
+    potential: Annotated[Path | None, typer.Argument(help="Model file, or the name of a shipped potential; none lists these.")] = None,
+) -> None:
     """Show what a model file holds, and its passport if there is one beside it.
 
-    Example: eqpot info potentials/silicon/potential.safetensors
+    Example: eqpot info silicon
     """
+    if potential is None:
+        _list_shipped()
+        return
     from rich.table import Table
 
     from eqpot.data import file_hash
     from eqpot.model_file import read_header
     from eqpot.passport import read_passport
+    from eqpot.shipped import model_path
 
+    potential = model_path(potential)
     header = read_header(potential)
     table = Table(title=str(potential), show_header=False)
     facts = {
@@ -76,6 +85,17 @@ def info(potential: Annotated[Path, typer.Argument(help="Model file.")]) -> None
         console.print(f"{path} is of another model file; `eqpot passport {potential}` measures this one.")
         return
     _print(f"{path}", found)
+
+
+def _list_shipped() -> None:
+    from rich.table import Table
+
+    from eqpot.shipped import shipped
+
+    table = Table("name", "elements", "for", "data", title="Shipped potentials")
+    for entry in shipped().values():
+        table.add_row(entry.name, ", ".join(entry.elements), entry.description, f"{entry.data}; {entry.licence}; {entry.citation}")
+    console.print(table)
 
 
 def _print(title: str, found: "Passport", markdown: bool = False) -> None:
