@@ -25,8 +25,9 @@ lint: install
 	$(BIN)/mypy eqpot
 	$(BIN)/codespell
 
+# Tests wait for one another where they share what is slow to make, so a file stays with one process.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 slow: install
 	$(BIN)/python -m pytest -m slow

@@ -140,14 +140,14 @@ def silicon() -> System:
         ("langevin", "", 4000),
         ("velocity_rescaling", "", 4000),
         # Modes of a crystal of eight atoms hardly mix, and the chains leave that to them.
-        ("nose_hoover", "", 24_000),
+        ("nose_hoover", "", 12_000),
         *(("cell_rescaling", cell, 10_000) for cell in cells),
-        *(("martyna_tobias_klein", cell, 4000) for cell in cells),
+        *(("martyna_tobias_klein", cell, 12_000) for cell in cells),
     )
     # Times as short as a small cell allows, as every step costs.
     settings = {"timestep": 2.0, "bulk_modulus": 84.0, "thermostat_time": 50.0, "barostat_time": 400.0}
     potential = load_potential(POTENTIALS / "silicon" / "potential.safetensors")
-    return System(lambda n: [crystal] * n, lambda _: potential, cases, 500.0, 0.0, settings)
+    return System(lambda n: [crystal] * n, lambda _: potential, cases, 1000.0, 0.0, settings)
 
 
 SYSTEMS = {

@@ -19,6 +19,7 @@ from eqpot.kernels.compiler import cache_folder
 from eqpot.model_file import load_potential, read_header
 from eqpot.neighbors import build_graph
 from eqpot.potential import Potential
+from eqpot.shipped import model_path
 
 FORCE_TOLERANCE, ROTATION_TOLERANCE = 1e-6, 1e-6
 """Relative to the largest force, in float64: a derivative by differences is good to about 1e-9, an exact rotation to 1e-12."""
@@ -28,6 +29,7 @@ _OPTIONAL = ("vesin", "torch-cluster", "dftd3", "tensorboard", "h5py", "matcalc"
 
 def examine_model(path: str | Path) -> tuple[dict[str, Any], list[Finding]]:
     """Return the facts of a model file and what its checks say; ModelFileError where it does not load (weights that are not finite too)."""
+    path = model_path(path)
     header = read_header(path)
     reasons = _Messages()
     logger = logging.getLogger("eqpot.kernels")

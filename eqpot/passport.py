@@ -23,6 +23,7 @@ from eqpot.model_file import load_potential, read_header
 from eqpot.neighbors import build_graph
 from eqpot.observables.series import drift
 from eqpot.potential import Potential
+from eqpot.shipped import model_path
 from eqpot.training import evaluate
 from eqpot.units import GIGAPASCAL
 
@@ -112,6 +113,7 @@ def issue(model: str | Path, atoms: Atoms, test: Sequence[Frame] = (), data: str
 
     picoseconds: length of the run at constant energy. Raises what `load_potential` and `evaluate` raise.
     """
+    model = model_path(model)
     header = read_header(model)
     single, double = (load_potential(model, dtype=dtype) for dtype in ("float32", "float64"))
     moved = atoms.copy()

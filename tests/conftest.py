@@ -1,3 +1,9 @@
+import os
+
+# Several processes of tests share the cores; before torch is imported, which asks once.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 from eqpot.model_file import save_potential

@@ -19,6 +19,7 @@ from eqpot.distances import shortest_distances
 from eqpot.errors import ConfigError, DataError, EqpotError
 from eqpot.model_file import save_potential
 from eqpot.potential import check_device
+from eqpot.shipped import model_path
 from eqpot.training.compiled import choose_step
 from eqpot.training.config import TrainConfig
 from eqpot.training.logs import append_row, check_tensorboard, cut, open_events, resume_timings, write_events
@@ -323,7 +324,7 @@ def _describe(config: TrainConfig, train: Sequence[Frame], valid: Sequence[Frame
         "training_frames": len(train),
         "validation_frames": len(valid),
     }
-    return description if config.init is None else {**description, "init_sha256": file_hash([config.init])}
+    return description if config.init is None else {**description, "init_sha256": file_hash([model_path(config.init)])}
 
 
 def _copy(values: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> None:
