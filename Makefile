@@ -1,5 +1,5 @@
 # make demo: everything a newcomer needs, from an empty clone; make test: everything a maintainer needs;
-# make peers: the packages that benchmarks run eqpot beside; make ecosystem: the tests with matcalc, atomate2, quacc, janus-core, torch-sim.
+# make peers: the packages that benchmarks run eqpot beside; make ecosystem: the tests with matcalc, atomate2, quacc, janus-core, metatomic, torch-sim.
 PYTHON ?= python3
 BIN := .venv/bin
 EQPOT_PEERS ?= .peers

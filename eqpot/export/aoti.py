@@ -9,13 +9,11 @@ from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from eqpot.errors import EqpotError
-from eqpot.export.torchscript import check_structures
+from eqpot.export.torchscript import TOLERANCE, check_structures
 from eqpot.files import write_atomically
 from eqpot.graph import AtomGraph, edge_vectors
 from eqpot.neighbors import build_graph
 from eqpot.potential import Potential
-
-_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 
 
 class _Energies(nn.Module):
@@ -54,7 +52,7 @@ def export_aoti(potential: Potential, path: str | Path, header: str = "{}") -> f
         )
         loaded = torch._inductor.aoti_load_package(str(made))
         deviation = float(np.max([_deviation(potential, loaded, graph) for graph in graphs if graph.n_atoms > 1]))
-        if not deviation <= _TOLERANCE[potential.dtype]:
+        if not deviation <= TOLERANCE[potential.dtype]:
             raise EqpotError(f"The package deviates from eager by {deviation:.1e} relative; nothing was written. Please report this.")
         write_atomically(Path(path), made.read_bytes())
     return deviation

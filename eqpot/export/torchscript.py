@@ -20,7 +20,7 @@ from eqpot.neighbors.cells import dual_vectors, wrap
 from eqpot.neighbors.torch_cell_list import torch_cell_list
 from eqpot.potential import Potential
 
-_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 """Largest relative deviation from eager that an export may have."""
 
 HEADER_NAME = "eqpot.json"
@@ -124,7 +124,7 @@ def export_torchscript(potential: Potential, path: str | Path, header: str = "{}
         loaded = torch.jit.load(buffer)
     exported = loaded.exported if gromacs else loaded
     deviation = float(np.max([_deviation(potential, exported, structure) for structure in check_structures(potential)]))
-    if not deviation <= _TOLERANCE[potential.dtype]:
+    if not deviation <= TOLERANCE[potential.dtype]:
         raise EqpotError(f"The exported module deviates from eager by {deviation:.1e} relative; nothing was written. Please report this.")
     write_atomically(Path(path), buffer.getvalue())
     return deviation
