@@ -69,7 +69,8 @@ class EqpotCalculator(Calculator):
 
         model: path of a model file, or the name of a shipped potential, or a list of them. dtype: precision of the networks;
         geometry and sums are float64 in any case. skin: how far beyond the cutoff pairs are kept from call to call, Å, see
-        `VerletList`; it changes speed and memory, never a result. Raises ModelFileError and ConfigError as `load_potential` does, and ConfigError for an empty list.
+        `VerletList`; it changes speed and memory, never a result. Raises ModelFileError and ConfigError as `load_potential` does, and
+        ConfigError for an empty list.
         """
         # ASE's constructor calls `set`.
         super().__init__(model=model, device=device, dtype=dtype, skin=skin)
