@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from ase.constraints import FixAtoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from eqpot.errors import ConfigError, NeighborError, SimulationError
+from eqpot.graph import AtomGraph
 from eqpot.md.forces import PotentialForces
 from eqpot.md.integrators import conditions_at, make_integrator
 from eqpot.md.settings import Settings
@@ -113,7 +115,7 @@ class Simulation:
 
     def _inspect(self, state: State) -> None:
         """Let the watchdog look at a new state."""
-        warnings = self.watchdog.check(state, self.force_function.graph)
+        warnings = self.watchdog.check(state, self._graph_of(state))
         if self.watchdog.deviations_due(state.step):
             warnings += self._extrapolation(state)
         for sentence in warnings:
@@ -121,9 +123,14 @@ class Simulation:
         if self.watchdog.due(state.step):
             self.last_good = state
 
+    def _graph_of(self, state: State) -> AtomGraph | None:
+        """Return the latest edges, between the atoms of `state`: what was evaluated last may be a move of the cell that was rejected."""
+        graph = self.force_function.graph
+        return None if graph is None else replace(graph, positions=state.positions, cells=state.cells)
+
     def _extrapolation(self, state: State) -> list[str]:
         """Let the watchdog look at the standard deviations of the forces, if there are any."""
-        graph = self.force_function.graph
+        graph = self._graph_of(state)
         assert graph is not None
         if self.committee:
             members = [self.potential.evaluate(graph)["forces"], *(member.evaluate(graph)["forces"] for member in self.committee)]

@@ -13,10 +13,12 @@ from scipy.stats import chi2
 
 from eqpot.errors import SimulationError
 from eqpot.graph import collate
+from eqpot.md import Settings, Simulation
 from eqpot.md.state import State
 from eqpot.md.watchdog import MARGIN, RAREST, Memory, Watchdog, WatchdogError, WatchdogSettings, temperature_limits
 from eqpot.neighbors import build_graph
 from eqpot.units import BOLTZMANN
+from helpers import random_potential
 
 ETHANOL, SILICON = molecule("CH3CH2OH"), bulk("Si", cubic=True)
 
@@ -275,3 +277,14 @@ def test_settings_are_checked():
     for wrong in ({"interval": 0}, {"max_temperature": -1.0}, {"min_distance": 1.5}, {"max_drfit": 3.0}, {"max_volume_change": 0.5}):
         with pytest.raises(ValidationError):
             WatchdogSettings(**wrong)
+
+
+def test_a_move_that_was_rejected_is_not_looked_at():
+    """The graph evaluated last may hold the cell of a rejected move; the watchdog looks at the state."""
+    simulation = Simulation(SILICON, random_potential([14]), Settings(ensemble="npt", temperature=300.0))
+    graph = simulation.force_function.graph
+    simulation.force_function.graph = replace(graph, positions=0.2 * graph.positions, cells=0.2 * graph.cells)
+    simulation._inspect(simulation.state)
+    squeezed = replace(simulation.state, positions=0.2 * simulation.state.positions, cells=0.2 * simulation.state.cells)
+    with pytest.raises(WatchdogError, match="apart"):
+        simulation._inspect(squeezed)
