@@ -1,6 +1,7 @@
 """The ASE calculator."""
 
 import copy
+import logging
 import os
 from collections.abc import Callable
 from functools import cache
@@ -15,6 +16,7 @@ from ase.calculators.calculator import Calculator, Parameters, PropertyNotImplem
 from ase.outputs import Properties, all_outputs
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from eqpot.distances import distance_table, unknown_distance
 from eqpot.errors import ConfigError, UnknownElementError
 from eqpot.graph import AtomGraph
 from eqpot.hessian import hessian
@@ -22,6 +24,8 @@ from eqpot.model_file import load_potential, load_uncertainty
 from eqpot.neighbors import VerletList
 from eqpot.potential import Potential
 from eqpot.uncertainty import Uncertainty
+
+logger = logging.getLogger(__name__)
 
 _Value = TypeVar("_Value")
 
@@ -39,6 +43,8 @@ class EqpotCalculator(Calculator):
     [n_atoms, 6], which sum to the stress: what a pair of atoms contributes belongs half to each, over the volume of the cell. Stress
     exists for any structure whose cell has a volume, whatever its pbc, as in ASE's own calculators; elsewhere asking for
     it raises PropertyNotImplementedError.
+
+    Atoms that are much nearer to each other than any in the training data are warned of, once.
 
     A committee's results are means over its potentials. The sample standard deviations (ddof = 1) of two or more are results
     too: energy_std, energies_std [n_atoms], forces_std [n_atoms, 3], stress_std [6]. A single potential has them where its file is
@@ -72,6 +78,7 @@ class EqpotCalculator(Calculator):
         `VerletList`; it changes speed and memory, never a result. Raises ModelFileError and ConfigError as `load_potential` does, and
         ConfigError for an empty list.
         """
+        self._seen_builds = 0
         # ASE's constructor calls `set`.
         super().__init__(model=model, device=device, dtype=dtype, skin=skin)
 
@@ -108,6 +115,7 @@ class EqpotCalculator(Calculator):
             self.potentials = potentials
             self.parameters = parameters
             self.uncertainty = uncertainty
+            self._looks_at_distances = bool(potentials[0].shortest_distances)
         return changed
 
     def __getstate__(self) -> dict[str, Any]:
@@ -195,7 +203,26 @@ class EqpotCalculator(Calculator):
                     if len(self.potentials) == 1:
                         raise
                     raise UnknownElementError(f"{path}: {error}") from error
+            self._look_at_distances(graphs)
         return values
+
+    def _look_at_distances(self, graphs: dict[float, AtomGraph]) -> None:
+        """Warn, once, of atoms that are nearer than any in the training data; at a new list of pairs, and at every tenth evaluation."""
+        potential = self.potentials[0]
+        verlet, graph = self._lists[potential.cutoff], graphs[potential.cutoff]
+        is_new, self._seen_builds = verlet.n_builds != self._seen_builds, verlet.n_builds
+        if not self._looks_at_distances or not (is_new or verlet.n_calls % 10 == 0):
+            return
+        sentence = unknown_distance(graph, _table(tuple(potential.shortest_distances.items())).to(graph.numbers.device))
+        if sentence is not None:
+            logger.warning(sentence)
+            self._looks_at_distances = False
+
+
+@cache
+def _table(distances: tuple[tuple[str, float], ...]) -> torch.Tensor:
+    """Return `distance_table`; not kept in the calculator, whose pickles it would fill."""
+    return distance_table(dict(distances))
 
 
 @cache

@@ -34,3 +34,21 @@ def distance_table(distances: Mapping[str, float]) -> torch.Tensor:
         first, second = numbers_of(name.split("-"))
         table[first, second] = table[second, first] = distance
     return table
+
+
+def unknown_distance(graph: AtomGraph, table: torch.Tensor, share: float = 0.9) -> str | None:
+    """Return a sentence on two atoms that are nearer than `share` of what the training data hold (`distance_table`), if there are such."""
+    vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
+    source, target = graph.numbers[graph.edge_index[0]], graph.numbers[graph.edge_index[1]]
+    shortest, squares = table[source, target], vectors.square().sum(dim=1)
+    close = squares < (share * shortest).square()
+    if not bool(close.any()):
+        return None
+    edge = int(torch.where(close, squares / shortest.square(), torch.inf).argmin())
+    atoms = " and ".join(f"{symbols_of([int(graph.numbers[i])])[0]} {int(i)}" for i in sorted(graph.edge_index[:, edge].tolist()))
+    limit = float(shortest[edge])
+    known = f"nearer than {limit:.2f} Å" if limit < torch.inf else "next to each other"
+    return (
+        f"Atoms {atoms} are {float(squares[edge]) ** 0.5:.2f} Å apart, and the training data have no two such atoms {known}: the potential "
+        "extrapolates, and its forces may be wrong."
+    )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from ase.calculators.lj import LennardJones
@@ -472,3 +473,28 @@ def test_a7_results_do_not_depend_on_the_skin_or_on_what_came_before(model_path)
 def test_a_skin_that_cannot_be_meant_is_refused(model_path, skin):
     with pytest.raises(ConfigError, match="The skin is"):
         EqpotCalculator(model_path, skin=skin)
+
+
+def test_a_structure_outside_the_training_data_is_warned_of_once(caplog):
+    calculator = EqpotCalculator("silicon")
+    atoms = bulk("Si", cubic=True)
+    calculator.get_potential_energy(atoms)
+    assert not caplog.messages
+    atoms.positions[1] = atoms.positions[0] + [1.2, 0, 0]
+    calculator.get_potential_energy(atoms)
+    assert len(caplog.messages) == 1
+    assert "Atoms Si 0 and Si 1 are 1.20 Å apart" in caplog.messages[0]
+    atoms.positions[1, 0] -= 0.1
+    calculator.get_potential_energy(atoms)
+    assert len(caplog.messages) == 1
+
+
+def test_elements_that_never_met_are_warned_of(caplog):
+    """A small open structure keeps its list: the tenth evaluation looks again."""
+    calculator = EqpotCalculator("ethanol")
+    atoms = Atoms("OO", [[0, 0, 0], [0, 0, 30.0]])
+    for _ in range(20):
+        atoms.positions[0, 2] += 1.45
+        calculator.get_forces(atoms)
+    assert len(caplog.messages) == 1
+    assert "no two such atoms next to each other" in caplog.messages[0]
