@@ -1,11 +1,11 @@
-# make demo: everything a newcomer needs, from an empty clone; make test: everything a maintainer needs;
+# make demo: everything a newcomer needs, from an empty clone; make test: everything a maintainer needs; make docs: the pages;
 # make peers: the packages that benchmarks run eqpot beside; make ecosystem: the tests with matcalc, atomate2, quacc, janus-core, metatomic, torch-sim.
 PYTHON ?= python3
 BIN := .venv/bin
 EQPOT_PEERS ?= .peers
 PEERS := mace nequip schnetpack torchsim
 
-.PHONY: install demo test lint slow zoo cluster ecosystem peers clean
+.PHONY: install demo test lint docs slow zoo cluster ecosystem peers clean
 
 install: .venv/installed
 
@@ -28,6 +28,10 @@ lint: install
 # Tests wait for one another where they share what is slow to make, so a file stays with one process.
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+docs: install
+	$(BIN)/python -m sphinx --quiet --fail-on-warning -b html docs docs/_build
+	@echo "open docs/_build/index.html"
 
 slow: install
 	$(BIN)/python -m pytest -m slow

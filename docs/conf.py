@@ -1,0 +1,92 @@
+"""Sphinx: these pages, the protocols, the cards of the potentials, the commands, and the reference from docstrings."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from typer.testing import CliRunner
+
+from eqpot.cli.main import app as command_line
+
+ROOT = Path(__file__).parents[1]
+
+project = "eqpot"
+author = "the developers of eqpot"
+html_show_copyright = False
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
+exclude_patterns = ["_build"]
+myst_heading_anchors = 3
+html_theme = "furo"
+html_title = "eqpot"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+python_use_unqualified_type_names = True
+nitpicky = False
+
+
+def _card(path: Path) -> str:
+    return re.sub(r"^#", "##", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+def _commands() -> str:
+    """The help of every command, as it is printed."""
+
+    def said(*words: str) -> str:
+        text = CliRunner().invoke(command_line, [*words, "--help"], env={"COLUMNS": "92", "NO_COLOR": "1", "TERM": "dumb"}).output
+        return f"```text\n{text.strip()}\n```"
+
+    names = [command.name or command.callback.__name__.replace("_", "-") for command in command_line.registered_commands]
+    groups = [
+        (group.name, [command.name or command.callback.__name__ for command in group.typer_instance.registered_commands])
+        for group in command_line.registered_groups
+    ]
+    parts = ["# Commands", said()]
+    parts += [f"## eqpot {name}\n\n{said(name)}" for name in names]
+    parts += [f"## eqpot {group} {name}\n\n{said(group, name)}" for group, members in groups for name in members]
+    return "\n\n".join(parts)
+
+
+def _protocols() -> str:
+    return (ROOT / "md" / "README.md").read_text(encoding="utf-8").replace("](../docs/", "](")
+
+
+def _potentials() -> str:
+    return "\n\n".join(["# Shipped potentials", *(_card(path) for path in sorted((ROOT / "potentials").glob("*/card.md")))])
+
+
+GENERATED = {"protocols": _protocols, "potentials": _potentials, "commands": _commands}
+
+
+def _write_pages(_: Sphinx, page: str, source: list[str]) -> None:
+    if page in GENERATED:
+        source[0] = GENERATED[page]()
+    source[0] = source[0].replace("](../md/README.md", "](protocols.md").replace("](../potentials)", "](potentials.md)")
+
+
+def _plain(_: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings are plain text with `code`, and tables of names and shapes, which keep their columns."""
+    paragraphs = re.split(r"\n\s*\n", "\n".join(lines))
+    lines[:] = "\n\n".join(_literal(text) if _is_table(text) else _text(text) for text in paragraphs).split("\n")
+
+
+def _is_table(text: str) -> bool:
+    return len(re.findall(r"^(?:\||\w+ +\[|\w+ {2,}\S)", text, flags=re.MULTILINE)) > 1
+
+
+def _literal(text: str) -> str:
+    return "::\n\n" + "\n".join(f"   {line}" for line in text.split("\n"))
+
+
+def _text(text: str) -> str:
+    for character in "\\*|":
+        text = text.replace(character, f"\\{character}")
+    return re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", text)
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", _write_pages)
+    app.connect("autodoc-process-docstring", _plain)
