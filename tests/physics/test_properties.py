@@ -33,18 +33,18 @@ def test_cell_relaxation_of_silicon(silicon):
 def test_elastic_constants_of_silicon(silicon):
     """C11, C12 and the unrelaxed C44 against central differences of the DFT stress in the data (PBE): 152.8, 56.6, 99.0 GPa.
 
-    Measured 144.8 (-5.2 %), 52.1 (-8.0 %), 99.2 GPa (+0.2 %): the potential is too soft in compression. The relaxed C44, 73.9 GPa,
-    needs forces on the inner displacement; its reference is experiment, 79.5 GPa (Hall, Phys. Rev. 161, 756 (1967)), 7 % above.
+    Measured 148.2 (-3.0 %), 54.2 (-4.2 %), 100.1 GPa (+1.1 %): the potential is a little soft in compression. The relaxed C44, 75.3 GPa,
+    needs forces on the inner displacement; its reference is experiment, 79.5 GPa (Hall, Phys. Rev. 161, 756 (1967)), 6 % above.
     """
     measured, data = properties.elastic_constants(silicon), properties.elastic_constants_of_the_data()
-    for name, tolerance in {"C11": 0.07, "C12": 0.10, "C44, atoms unrelaxed": 0.02}.items():
+    for name, tolerance in {"C11": 0.05, "C12": 0.07, "C44, atoms unrelaxed": 0.03}.items():
         assert measured[name] == pytest.approx(data[name], rel=tolerance), name
     assert measured["C44"] == pytest.approx(79.5, rel=0.10)
     assert measured["C44"] < 0.8 * measured["C44, atoms unrelaxed"]
 
 
 def test_bulk_modulus_from_energies_is_that_of_the_stress(silicon):
-    """Energies at nine volumes and stresses at two strains are different paths to one number; measured 83.6 and 83.0 GPa."""
+    """Energies at nine volumes and stresses at two strains are different paths to one number; measured 85.8 and 85.5 GPa."""
     elastic = properties.elastic_constants(silicon)
     from_stress = (elastic["C11"] + 2 * elastic["C12"]) / 3
     assert equation_of_state(silicon).bulk_modulus == pytest.approx(from_stress, rel=0.02)

