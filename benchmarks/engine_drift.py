@@ -1,6 +1,6 @@
 """Drift of the energy in NVE, in each engine: 64 silicon atoms, float64, time steps of 1 fs from 600 K, of which 300 K remain.
 
-python benchmarks/engine_drift.py [--picoseconds 20] [--engines ...]
+python benchmarks/engine_drift.py [--picoseconds 10] [--engines ...]
 
 Every engine moves the crystal by its own integrator and says itself what the energy is. What is not installed is left out; torch-sim is
 where `make ecosystem` puts it: .ecosystem/bin/python benchmarks/engine_drift.py --engines torch-sim
@@ -148,7 +148,7 @@ ENGINES: dict[str, Callable[[Atoms, int, Path], list[float]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--picoseconds", type=float, default=20.0)
+    parser.add_argument("--picoseconds", type=float, default=10.0)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
