@@ -4,6 +4,7 @@ Errors on test frames in the model's precision; exactness, smoothness and conser
 the network's own failings is seen.
 """
 
+import math
 import platform
 import time
 from collections.abc import Sequence
@@ -101,7 +102,7 @@ class Passport(_Section):
     force_against_differences: float
     stress_against_strain: float | None
     cutoff_jump_mev_per_ang: float | None
-    extensivity_mev_per_atom: float
+    extensivity_mev_per_atom: float | None
     conservation: Conservation | str
     """Or the sentence with which the run ended."""
     speed: Speed
@@ -133,8 +134,9 @@ def issue(model: str | Path, atoms: Atoms, test: Sequence[Frame] = (), data: str
         float32_against_float64=precision,
         force_against_differences=force_deviation(double, moved),
         stress_against_strain=stress_deviation(double, moved) if atoms.pbc.all() else None,
-        cutoff_jump_mev_per_ang=None if double.cutoff is None else 1000 * cutoff_jump(double, moved),
-        extensivity_mev_per_atom=1000 * extensivity_error(double, moved),
+        # Without a cutoff everything meets everything.
+        cutoff_jump_mev_per_ang=None if math.isinf(double.cutoff) else 1000 * cutoff_jump(double, moved),
+        extensivity_mev_per_atom=None if math.isinf(double.cutoff) else 1000 * extensivity_error(double, moved),
         conservation=conservation,
         speed=_speed(load_potential(model), atoms),
         domain=Domain(
@@ -179,7 +181,8 @@ def rows(passport: Passport) -> list[tuple[str, str]]:
         found.append(("stress against central differences, float64", f"{passport.stress_against_strain:.1e} relative"))
     if passport.cutoff_jump_mev_per_ang is not None:
         found.append(("jump of a force as an atom passes the cutoff, float64", f"{passport.cutoff_jump_mev_per_ang:.1e} meV/Å"))
-    found.append(("energy of two copies against twice the energy, float64", f"{passport.extensivity_mev_per_atom:.1e} meV/atom"))
+    if passport.extensivity_mev_per_atom is not None:
+        found.append(("energy of two copies against twice the energy, float64", f"{passport.extensivity_mev_per_atom:.1e} meV/atom"))
     run, speed = passport.conservation, passport.speed
     if isinstance(run, str):
         found.append(("NVE, float64", run))
@@ -291,7 +294,7 @@ def extensivity_error(potential: Potential, atoms: Atoms) -> float:
     else:
         both = atoms.copy()
         other = atoms.copy()
-        other.positions += np.ptp(atoms.positions, axis=0) + (potential.cutoff or 100.0)
+        other.positions += np.ptp(atoms.positions, axis=0) + potential.cutoff
         both += other
     return abs(energy_of(potential, both) - 2 * energy_of(potential, atoms)) / len(both)
 

@@ -103,3 +103,10 @@ def test_files_that_are_none(tmp_path, content):
     (tmp_path / "passport.json").write_bytes(content)
     with pytest.raises(ModelFileError, match="is not a passport"):
         read_passport(tmp_path / "passport.json")
+
+
+def test_a_potential_without_cutoff_has_none_to_be_smooth_at():
+    found = issue(ROOT / "tests" / "museum" / "format_2_ponita.safetensors", molecule("H2O"), picoseconds=0.1)
+    assert found.cutoff_jump_mev_per_ang is None
+    assert found.extensivity_mev_per_atom is None
+    assert not any("cutoff" in name for name, _ in rows(found))
