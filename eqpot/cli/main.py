@@ -12,6 +12,7 @@ from eqpot.cli.export import export
 from eqpot.cli.ipi import ipi_driver_path
 from eqpot.cli.lammps import lammps
 from eqpot.cli.md import md
+from eqpot.cli.new import new
 from eqpot.cli.passport import info, passport
 from eqpot.cli.phonons import phonons
 from eqpot.cli.relax import relax
@@ -30,6 +31,7 @@ for function in (
     train, evaluate, report, calibrate, info, passport, select, md, relax, eos, phonons, export, compress, convert, ipi_driver_path,
 ):  # fmt: skip
     app.command()(function)
+app.add_typer(new, name="new")
 app.add_typer(doctor, name="doctor")
 app.add_typer(lammps, name="lammps")
 

@@ -144,7 +144,7 @@ class DynamicsConfig(BaseModel):
     device: str = Field("cpu", description="Device that computes.")
     trajectory: list[Literal["extxyz", "traj", "h5md"]] = Field(["extxyz"], description="Formats of the trajectory.")
     restart_minutes: float = Field(5.0, ge=0, description="Longest time between restart files.")
-    dynamics: Settings = Field(default_factory=Settings)
+    dynamics: Settings = Field(default_factory=Settings, description="How systems move.")
 
     @model_validator(mode="before")
     @classmethod
