@@ -261,9 +261,12 @@ def stress_deviation(potential: Potential, atoms: Atoms, step: float = 1e-5) -> 
 def cutoff_jump(potential: Potential, atoms: Atoms, step: float = 1e-6) -> float:
     """Return how much more a force (eV/Å) changes while a neighbour passes the cutoff than over the next as short way.
 
-    The first atom is drawn away from the others until one of them leaves its neighbourhood, or comes into it. A force without kink
-    gives zero to second order in step, Å.
+    The first atom is drawn away from the others until one of them leaves its neighbourhood, or comes into it; zero where that does not
+    happen, as with an atom that is alone. A force without kink gives zero to second order in step, Å.
     """
+    if len(atoms) == 1:
+        # An atom does not move among its own images.
+        atoms = atoms.repeat([2 if periodic else 1 for periodic in atoms.pbc])
     direction = atoms.positions[0] - atoms.positions.mean(axis=0) + np.array([1e-3, 2e-3, 3e-3])
     direction /= np.linalg.norm(direction)
 
@@ -277,7 +280,9 @@ def cutoff_jump(potential: Potential, atoms: Atoms, step: float = 1e-6) -> float
 
     ways = np.linspace(0.0, potential.cutoff, 200)
     counts = [edges(way) for way in ways]
-    first = next(k for k in range(1, len(ways)) if counts[k] != counts[k - 1])
+    first = next((k for k in range(1, len(ways)) if counts[k] != counts[k - 1]), None)
+    if first is None:
+        return 0.0
     low, high = ways[first - 1], ways[first]
     while high - low > 1e-9:
         middle = (low + high) / 2

@@ -6,6 +6,7 @@ import shutil
 import ase.io
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk, molecule
 from typer.testing import CliRunner
 
@@ -44,6 +45,15 @@ def test_what_is_sound(silicon):
     assert extensivity_error(potential, silicon) < 1e-12
     assert cutoff_jump(random_potential([1, 8]).double(), molecule("H2O")) < 1e-6
     assert extensivity_error(random_potential([1, 8]).double(), molecule("H2O")) < 1e-12
+
+
+def test_one_atom_is_enough():
+    potential = random_potential([14]).double()
+    crystal = bulk("Si", "fcc", a=3.9)
+    assert 0 < cutoff_jump(potential, crystal) < 1e-6
+    assert cutoff_jump(potential, Atoms("Si")) == 0
+    assert extensivity_error(potential, crystal) < 1e-12
+    assert extensivity_error(potential, Atoms("Si")) < 1e-12
 
 
 def test_what_is_wrong_is_found(silicon):
