@@ -188,11 +188,22 @@ def run(system: System, method: str, cell: str, steps: int, temperature: float, 
 def independent(series: np.ndarray) -> np.ndarray:
     """Thin series [n_times, n_quantities, n_replicas] until nothing is correlated; return [n_quantities, n_samples], replica by replica."""
     together = series.transpose(1, 2, 0)
-    # Replicas on end: their common mean shows correlation longer than a run.
-    inefficiency = max(statistical_inefficiency(values.ravel()) for values in together)
+    # Replicas on end: their common mean shows correlation longer than a run. The sum of correlations ends where they fall to zero; of
+    # energies that oscillate, as under a deterministic thermostat, more follows, which the scatter between replicas shows.
+    inefficiency = max(max(statistical_inefficiency(values.ravel()), _between_replicas(values)) for values in together)
     # Samples as far apart as one such sum still have exp(-2) in common where correlation decays exponentially; twice as far, 2 %.
     stride = math.ceil(2 * inefficiency) if inefficiency > 1 else 1
     return together[:, :, ::stride].reshape(len(together), -1)
+
+
+def _between_replicas(values: np.ndarray) -> float:
+    """Return how many times more the means and variances of replicas [n_replicas, n_times] scatter than those of independent samples."""
+
+    def excess(quantity: np.ndarray) -> float:
+        scatter = float(quantity.var())
+        return quantity.shape[1] * float(quantity.mean(axis=1).var(ddof=1)) / scatter if scatter > 0 else 1.0
+
+    return max(excess(values), excess(np.square(values - values.mean())))
 
 
 def data_of(

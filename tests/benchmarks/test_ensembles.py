@@ -66,6 +66,20 @@ def test_samples_are_thinned_until_they_are_independent():
     assert abs(correlation) < 0.1
 
 
+def test_oscillations_do_not_pass_for_independence():
+    """Correlations whose sum is small, as they change sign, and whose squares live long: variances would seem too certain."""
+    random, decay, turn = np.random.default_rng(0), 0.99, np.pi / 4
+    series = np.zeros((4000, 1, 32))
+    for number in range(2, len(series)):
+        noise = random.normal(size=(1, 32))
+        series[number] = 2 * decay * np.cos(turn) * series[number - 1] - decay**2 * series[number - 2] + noise
+    samples = independent(series[500:]).reshape(32, -1)
+    variances = np.square(samples).mean(axis=1)
+    expected = np.sqrt(2 / samples.shape[1]) * variances.mean()
+    assert variances.std(ddof=1) < 1.4 * expected
+    assert samples.shape[1] > 10
+
+
 def graph_of(strain, displaced):
     atoms = bulk("Ar", "fcc", a=5.1, cubic=True)
     atoms.rattle(0.2, seed=0)
