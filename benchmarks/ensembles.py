@@ -141,8 +141,8 @@ def silicon() -> System:
         ("velocity_rescaling", "", 4000),
         # Modes of a crystal of eight atoms hardly mix, and the chains leave that to them.
         ("nose_hoover", "", 12_000),
-        *(("cell_rescaling", cell, 10_000) for cell in cells),
-        *(("martyna_tobias_klein", cell, 12_000) for cell in cells),
+        *(("cell_rescaling", cell, 6000) for cell in cells),
+        *(("martyna_tobias_klein", cell, 8000) for cell in cells),
     )
     # Times as short as a small cell allows, as every step costs.
     settings = {"timestep": 2.0, "bulk_modulus": 84.0, "thermostat_time": 50.0, "barostat_time": 400.0}
