@@ -13,7 +13,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import re
 import sys
 import time
@@ -30,6 +29,7 @@ from contest import Contestant, Worker, WorkerError
 from eqpot import load_potential
 from eqpot.data import LabelKeys, label_graphs, read_frames
 from eqpot.files import write_atomically
+from eqpot.passport import processor
 from eqpot.training import TrainConfig, Trainer, evaluate
 from eqpot.units import GIGAPASCAL
 
@@ -127,17 +127,10 @@ def in_process(function: Callable[..., dict[str, Row]], *arguments: Any) -> dict
 def keep(path: Path, table: str, name: str, row: Row) -> None:
     """Add a row to the results, which other processes may write to meanwhile."""
     results = load(path)
-    facts = {"machine": machine(), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d")}
+    facts = {"machine": processor(), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d")}
     results.setdefault(table, {})[name] = {**row, **facts}
     write_atomically(path, json.dumps(results, indent=1, sort_keys=True).encode())
     print(f"{name}: {row['force_mae']:.2f} meV/Å", file=sys.stderr)
-
-
-def machine() -> str:
-    """Return the name of the processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def load(path: Path) -> Results:
