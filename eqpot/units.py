@@ -11,5 +11,8 @@ BOLTZMANN: float = _ase.kB
 GIGAPASCAL: float = _ase.GPa
 """1 GPa in eV/Å^3."""
 
+GRAM_PER_CM3: float = 1e-27 / _ase._amu
+"""1 g/cm^3 in amu/Å^3."""
+
 KCAL_PER_MOL: float = _ase.kcal / _ase.mol
 """1 kcal/mol in eV."""

@@ -15,7 +15,18 @@ from eqpot.data import read_frames
 from eqpot.errors import ModelFileError
 from eqpot.model_file import save_potential
 from eqpot.network.config import NetworkConfig
-from eqpot.passport import cutoff_jump, extensivity_error, force_deviation, issue, read_passport, rotation_error, rows, stress_deviation
+from eqpot.passport import (
+    cutoff_jump,
+    extensivity_error,
+    force_deviation,
+    issue,
+    issue_of_run,
+    read_passport,
+    rotation_error,
+    rows,
+    stress_deviation,
+)
+from eqpot.training import TrainConfig, Trainer
 from helpers import ROOT, SILICON, random_potential
 
 
@@ -120,3 +131,24 @@ def test_a_potential_without_cutoff_has_none_to_be_smooth_at():
     assert found.cutoff_jump_mev_per_ang is None
     assert found.extensivity_mev_per_atom is None
     assert not any("cutoff" in name for name, _ in rows(found))
+
+
+def test_a_run_is_measured_on_its_test_files_or_else_on_its_validation_frames(tmp_path):
+    data = {"train": str(SILICON), "n_train": 6, "n_valid": 2, "reference_energies": "mean"}
+    network = {"n_channels": 8, "radial_width": 8, "cutoff": 3.5}
+    found = {}
+    for name, more in (("validation", {}), ("test", {"test": str(SILICON)})):
+        config = TrainConfig.model_validate(
+            {"output": tmp_path / name, "data": data | more, "network": network, "training": {"epochs": 1, "compile": False}}
+        )
+        Trainer(config).run()
+        found[name] = issue_of_run(tmp_path / name, picoseconds=0.1)
+        assert found[name] == read_passport(tmp_path / name / "passport.json")
+    assert {name: passport.errors.frames for name, passport in found.items()} == {"validation": 2, "test": len(read_frames(SILICON))}
+    assert {name: passport.errors.kind for name, passport in found.items()} == {"validation": "validation", "test": "test"}
+    low, high = found["test"].domain.densities_g_per_cm3
+    # The lowest is that of a slab and its vacuum.
+    assert 1.1 < low < 2.2 < high < 2.6
+    calmest = ase.io.read(tmp_path / "test" / "structure.extxyz")
+    labels = {frame.atoms.positions.tobytes(): abs(frame.forces).max() for frame in read_frames(SILICON)}
+    assert labels[calmest.positions.tobytes()] < sorted(labels.values())[len(labels) // 2]

@@ -51,7 +51,7 @@ def train(folder: Path) -> None:
     """Run `eqpot train` in a folder with a config.yaml, going on from a checkpoint if there is one."""
     torch.set_num_threads(1)
     os.chdir(folder)
-    sys.argv = ["eqpot", "train", "config.yaml", *(["--resume"] if Path("run").exists() else [])]
+    sys.argv = ["eqpot", "train", "config.yaml", "--no-passport", *(["--resume"] if Path("run").exists() else [])]
     with Path("output").open("a") as output:
         # rich looks for these when it writes.
         sys.stdout = sys.stderr = output

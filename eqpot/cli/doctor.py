@@ -61,7 +61,7 @@ def data(
             continue
         config = load_config(TrainConfig, file)
         sources += [entry.source() for entry in config.data.train]
-        tests += [entry.source() for entry in config.data.valid or []]
+        tests += [entry.source() for entry in (*(config.data.valid or []), *(config.data.test or []))]
     frames, findings = examine(sources, tests, keys, cutoff)
     title = (
         f"{len(frames)} frames, {sum(len(frame.atoms) for frame in frames)} atoms, {', '.join(symbols_of(elements_of(frames))) or 'none'}"

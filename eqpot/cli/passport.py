@@ -28,21 +28,18 @@ def passport(
     """
     from eqpot.data import LabelKeys, read_frames
     from eqpot.data.read import read_structure
-    from eqpot.files import write_atomically
-    from eqpot.passport import issue
+    from eqpot.model_file import load_potential
+    from eqpot.passport import errors_on, issue, write_passport
     from eqpot.shipped import model_path
-    from eqpot.training.metrics import check_frames
 
     potential = model_path(potential)
     atoms = read_structure(structure or potential.parent / "structure.extxyz")
-    frames = read_frames(data, LabelKeys(energy_key, forces_key, stress_key or None)) if data else []
-    if frames:
-        from eqpot.model_file import load_potential
-
-        check_frames(load_potential(potential), frames)
-    found = issue(potential, atoms, frames, data or "", picoseconds)
-    write_atomically(potential.parent / "passport.json", (found.model_dump_json(indent=1) + "\n").encode())
-    _print(f"{potential}", found, markdown)
+    errors = None
+    if data:
+        errors = errors_on(load_potential(potential), read_frames(data, LabelKeys(energy_key, forces_key, stress_key or None)), [data])
+    found = issue(potential, atoms, errors, picoseconds)
+    write_passport(found, potential.parent / "passport.json")
+    show_passport(f"{potential}", found, markdown)
 
 
 @command
@@ -84,7 +81,7 @@ def info(
     if found.model_sha256 != file_hash([potential]):
         console.print(f"{path} is of another model file; `eqpot passport {potential}` measures this one.")
         return
-    _print(f"{path}", found)
+    show_passport(f"{path}", found)
 
 
 def _list_shipped() -> None:
@@ -98,7 +95,8 @@ def _list_shipped() -> None:
     console.print(table)
 
 
-def _print(title: str, found: "Passport", markdown: bool = False) -> None:
+def show_passport(title: str, found: "Passport", markdown: bool = False) -> None:
+    """Print what a passport says as a table."""
     from rich.table import Table
 
     from eqpot.passport import rows

@@ -1,7 +1,7 @@
 """From files of DFT data to batches of labelled graphs."""
 
 from eqpot.data.batches import LabelledGraph, batches_by_size, collate_labelled, label_graphs
-from eqpot.data.frames import Frame, elements_of
+from eqpot.data.frames import Frame, densities, elements_of
 from eqpot.data.labels import LabelKeys, Units
 from eqpot.data.read import Source, file_hash, read_frames
 from eqpot.data.reference_energies import fit_reference_energies, fit_scale, is_isolated_atom
@@ -14,6 +14,7 @@ __all__ = [
     "Units",
     "batches_by_size",
     "collate_labelled",
+    "densities",
     "elements_of",
     "file_hash",
     "fit_reference_energies",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
+from eqpot.units import GRAM_PER_CM3
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -21,6 +23,11 @@ class Frame:
     stress: np.ndarray | None
     origin: str
     weight: float = 1.0
+
+
+def densities(frames: Sequence[Frame]) -> list[float]:
+    """Return the densities, g/cm^3, of the frames that are periodic in all directions."""
+    return [frame.atoms.get_masses().sum() / frame.atoms.get_volume() / GRAM_PER_CM3 for frame in frames if frame.atoms.pbc.all()]
 
 
 def elements_of(frames: Sequence[Frame]) -> list[int]:

@@ -37,7 +37,7 @@ def fill_sources(values: Any) -> Any:
         return values
     filled = dict(values)
     shared = {key: values[key] for key in _SHARED if key in values}
-    for name in ("train", "valid"):
+    for name in ("train", "valid", "test"):
         entries = values.get(name)
         if entries is None:
             continue

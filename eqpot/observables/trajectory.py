@@ -7,11 +7,11 @@ from pathlib import Path
 
 import ase.io
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.cell import Cell
 
 from eqpot.errors import DataError, short
-from eqpot.units import FEMTOSECOND
+from eqpot.units import FEMTOSECOND, GRAM_PER_CM3
 
 _FARTHEST = 1 / 3
 """Part of the cell's width that an atom may seem to move between frames. The image it takes is a guess from 1/2 on, and where atoms
@@ -149,7 +149,7 @@ def unwrap(positions: np.ndarray, cells: np.ndarray, pbc: np.ndarray) -> np.ndar
 
 def density(masses: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Return the densities [n_frames] in g/cm^3 of masses [n_atoms] in amu in cells [n_frames, 3, 3] in Å."""
-    return masses.sum() / abs(np.linalg.det(cells)) * (units._amu * 1e27)
+    return masses.sum() / abs(np.linalg.det(cells)) / GRAM_PER_CM3
 
 
 def _files(folder: Path) -> list[Path]:

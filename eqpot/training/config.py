@@ -19,6 +19,9 @@ class DataConfig(_Section):
 
     train: list[SourceConfig] = Field(min_length=1, description="Data files: paths, or mappings with path, weight and keys of their own.")
     valid: list[SourceConfig] | None = Field(None, description="Validation files; by default frames are taken from `train`.")
+    test: list[SourceConfig] | None = Field(
+        None, description="Test files, of which the passport tells the errors; by default the validation frames."
+    )
     n_train: int | None = Field(None, ge=1, description="Training frames; by default all that are left.")
     n_valid: int | None = Field(None, ge=1, description="Validation frames; by default 5 % of `train`, or all of `valid`.")
     split: Literal["random", "ordered"] = Field(

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from eqpot.checkpoint import parse_checkpoint, remove_leftovers, write_checkpoint
-from eqpot.data import Frame, batches_by_size, file_hash, label_graphs
+from eqpot.data import Frame, batches_by_size, densities, file_hash, label_graphs
 from eqpot.distances import shortest_distances
 from eqpot.errors import ConfigError, DataError, EqpotError
 from eqpot.model_file import save_potential
@@ -324,6 +324,8 @@ def _describe(config: TrainConfig, train: Sequence[Frame], valid: Sequence[Frame
         "training_frames": len(train),
         "validation_frames": len(valid),
     }
+    if known := densities(train):
+        description["densities_g_per_cm3"] = [min(known), max(known)]
     return description if config.init is None else {**description, "init_sha256": file_hash([model_path(config.init)])}
 
 

@@ -58,6 +58,9 @@ def test_fit_evaluate_run_export(tmp_path):
     found = [re.search(r"epoch +(\d+)  step +(\d+)  .*  forces +[\d.]+ meV/Å(  best)?$", row).groups() for row in rows]
     assert found == [("1", "2", "  best"), ("2", "4", "  best")]
     assert "\x1b" not in trained.stdout + trained.stderr
+    assert "5 of ethanol.npz" in trained.stdout
+    assert {"passport.json", "structure.extxyz"} < {path.name for path in (tmp_path / "run").iterdir()}
+    assert "validation frames" in eqpot("info", "run/potential.safetensors", cwd=tmp_path).stdout
 
     model = "run/potential.safetensors"
     evaluated = eqpot("evaluate", model, ETHANOL, "--json", "errors.json", cwd=tmp_path)
