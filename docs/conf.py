@@ -1,6 +1,7 @@
 """Sphinx: these pages, the protocols, the cards of the potentials, the commands, and the reference from docstrings."""
 
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 project = "eqpot"
 author = "the developers of eqpot"
 html_show_copyright = False
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
-exclude_patterns = ["_build"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton", "sphinx_gallery.gen_gallery"]
+exclude_patterns = ["_build", "examples/GALLERY_HEADER.rst"]
 myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "eqpot"
@@ -26,6 +27,28 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 python_use_unqualified_type_names = True
 nitpicky = False
+suppress_warnings = ["config.cache"]  # the gallery's settings hold a function
+
+
+def _arguments(_: dict[str, Any], script: dict[str, Any]) -> list[str]:
+    """Examples write into a fresh folder, which those with options name by --output and others as their only argument."""
+    folder = str(Path(tempfile.mkdtemp()) / "run")
+    code = Path(script["src_file"]).read_text(encoding="utf-8")
+    return ["--output", folder] if "--output" in code else [folder] if "sys.argv[1]" in code else []
+
+
+sphinx_gallery_conf = {
+    "examples_dirs": str(ROOT / "examples"),
+    "gallery_dirs": "examples",
+    "filename_pattern": r"/\d\d_",
+    "within_subsection_order": "FileNameSortKey",
+    "reset_argv": _arguments,
+    "show_memory": False,
+    "show_signature": False,
+    "remove_config_comments": True,
+    "download_all_examples": False,
+    "plot_gallery": "True",
+}
 
 
 def _card(path: Path) -> str:

@@ -1,6 +1,9 @@
-"""Fit a small potential to a few frames of ethanol and see its errors: under a minute.
+"""
+A first fit
+===========
 
-The same from the command line: eqpot train examples/01_fit.yaml, then eqpot evaluate runs/first/potential.safetensors DATA.
+A small potential fitted to a few frames of ethanol, and its errors: under a minute. The same from the command line:
+`eqpot train examples/01_fit.yaml`, then `eqpot evaluate runs/first/potential.safetensors DATA`.
 """
 
 import argparse
@@ -15,7 +18,7 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser()
     parser.add_argument("--output", type=Path, default=Path("runs/first"))
     arguments = parser.parse_args()
 

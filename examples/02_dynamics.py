@@ -1,6 +1,9 @@
-"""Ethanol with the shipped potential: 2 ps of NVT at 300 K, then 2 ps of NVE, and a figure of both.
+"""
+Dynamics of a molecule
+======================
 
-The same from the command line: eqpot md md/protocols/ethanol_nvt.yaml
+Ethanol with the shipped potential: 2 ps of NVT at 300 K, then 2 ps of NVE, and a figure of both. The same from the command line:
+`eqpot md md/protocols/ethanol_nvt.yaml`.
 """
 
 import argparse
@@ -17,7 +20,7 @@ ETHANOL = Path(__file__).parents[1] / "potentials" / "ethanol"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser()
     parser.add_argument("--output", type=Path, default=Path("runs/dynamics"))
     parser.add_argument("--steps", type=int, default=4000, help="steps of 0.5 fs in each ensemble")
     arguments = parser.parse_args()

@@ -1,4 +1,9 @@
-"""Silicon in ASE with the shipped potential: relax the cell, then the bulk modulus from an equation of state."""
+"""
+Attach and relax
+================
+
+A shipped potential is a calculator for ASE's atoms: the cell of silicon is relaxed, and energies at other volumes give its bulk modulus.
+"""
 
 from pathlib import Path
 

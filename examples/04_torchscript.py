@@ -1,4 +1,9 @@
-"""Export the silicon potential and use it with torch alone, as an engine would."""
+"""
+TorchScript
+===========
+
+The silicon potential is exported and used with torch alone, as an engine would.
+"""
 
 import argparse
 from pathlib import Path
@@ -14,7 +19,7 @@ MODEL = Path(__file__).parents[1] / "potentials" / "silicon" / "potential.safete
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser()
     parser.add_argument("--output", type=Path, default=Path("silicon.pt"))
     arguments = parser.parse_args()
     deviation = export_torchscript(load_potential(MODEL, dtype="float64"), arguments.output)

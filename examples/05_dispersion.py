@@ -1,4 +1,9 @@
-"""Silicon in PBE and in PBE + D3(BJ): the shipped potential alone, and with the dispersion of simple-dftd3 added by ASE."""
+"""
+Dispersion on top
+=================
+
+Silicon in PBE and in PBE + D3(BJ): the shipped potential alone, and with the dispersion of simple-dftd3 added by ASE.
+"""
 
 from pathlib import Path
 
