@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from tasks import MOLECULES, TASKS, Task
 
-from accuracy_tables import Results, Row, budget_tables, recipe_tables
+from accuracy_tables import Results, Row, tables
 from contest import Contestant, Worker, WorkerError
 from eqpot import load_potential
 from eqpot.data import LabelKeys, label_graphs, read_frames
@@ -192,7 +192,7 @@ def main() -> None:
         else:
             run_recipes(tasks, data, runs, seed, path)
     results = load(arguments.results)
-    print("\n\n".join([*budget_tables(results), *recipe_tables(results)]))
+    print("\n\n".join(tables(results)))
 
 
 if __name__ == "__main__":

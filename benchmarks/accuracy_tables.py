@@ -1,6 +1,6 @@
 """The tables of `accuracy.py`: the equal budget, and recipes to the end beside what others have published."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import published
@@ -13,38 +13,40 @@ Results = dict[str, dict[str, Row]]
 """Table -> "task, contestant" or "task, test" -> what was measured."""
 
 
-def budget_tables(results: Results) -> list[str]:
-    """Return a table of every task of the equal budget, the lowest force error first."""
-    rows = results.get("budget", {})
-    tables = []
-    for task in dict.fromkeys(name.split(", ")[0] for name in rows):
-        lines = [
-            f"| {task} | force MAE, meV/Å | energy MAE, meV | steps | ms a step | parameters |",
-            "| --- | --- | --- | --- | --- | --- |",
-        ]
-        chosen = {name.split(", ", 1)[1]: row for name, row in rows.items() if name.startswith(f"{task}, ")}
-        for name, row in sorted(chosen.items(), key=lambda item: item[1]["force_mae"]):
-            lines.append(
-                f"| {name} | {row['force_mae']:.2f} | {row['energy_mae']:.2f} | {row['steps']:,} | "
-                f"{1000 * row['seconds'] / row['steps']:.1f} | {row['parameters']:,} |"
-            )
-        tables.append("\n".join(lines))
-    return tables
+CRYSTAL = ("energy_per_atom_mae", "force_mae", "stress_mae")
+KINDS: dict[str, tuple[str, Mapping[str, Mapping[str, Errors]], Sequence[str]]] = {
+    "molecules": ("molecule, MAE: energy, meV / force, meV/Å", published.MOLECULES, ("energy_mae", "force_mae")),
+    "acetylacetone": ("300 K, RMSE: energy, meV / force, meV/Å", published.ACETYLACETONE, ("energy_rmse", "force_rmse")),
+    "crystals": ("MAE: energy, meV/atom / force, meV/Å / stress, GPa", published.CRYSTALS, CRYSTAL),
+}
+"""Recipes that share a table -> its title, what others have published, and the quantities."""
 
 
-def recipe_tables(results: Results) -> list[str]:
-    """Return the errors of the recipes, each kind of task beside the published errors of the same quantities."""
-    rows = results.get("recipes", {})
-    crystal = ("energy_per_atom_mae", "force_mae", "stress_mae")
-    return [
-        table
-        for table in (
-            _beside("molecule, MAE: energy, meV / force, meV/Å", rows, published.MOLECULES, "energy_mae", "force_mae"),
-            _beside("300 K, RMSE: energy, meV / force, meV/Å", rows, published.ACETYLACETONE, "energy_rmse", "force_rmse"),
-            _beside("MAE: energy, meV/atom / force, meV/Å / stress, GPa", rows, published.CRYSTALS, *crystal),
-        )
-        if table
+def budget_table(results: Results, task: str) -> str:
+    """Return the equal budget of a task, the lowest force error first."""
+    rows = {name.split(", ", 1)[1]: row for name, row in results.get("budget", {}).items() if name.startswith(f"{task}, ")}
+    lines = [
+        f"| {task} | force MAE, meV/Å | energy MAE, meV | steps | ms a step | parameters |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
+    for name, row in sorted(rows.items(), key=lambda item: item[1]["force_mae"]):
+        lines.append(
+            f"| {name} | {row['force_mae']:.2f} | {row['energy_mae']:.2f} | {row['steps']:,} | "
+            f"{1000 * row['seconds'] / row['steps']:.1f} | {row['parameters']:,} |"
+        )
+    return "\n".join(lines)
+
+
+def recipe_table(results: Results, kind: str) -> str:
+    """Return the errors of the recipes of a kind beside the published errors of the same quantities."""
+    title, others, quantities = KINDS[kind]
+    return _beside(title, results.get("recipes", {}), others, *quantities)
+
+
+def tables(results: Results) -> list[str]:
+    """Return all tables that have rows."""
+    tasks = dict.fromkeys(name.split(", ")[0] for name in results.get("budget", {}))
+    return [*(budget_table(results, task) for task in tasks), *filter(None, (recipe_table(results, kind) for kind in KINDS))]
 
 
 def _beside(title: str, rows: Mapping[str, Row], others: Mapping[str, Mapping[str, Errors]], *quantities: str) -> str:

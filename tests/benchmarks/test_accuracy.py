@@ -11,7 +11,7 @@ from accuracy import run_budget, run_recipes
 from tasks import TASKS, Task
 
 import published
-from accuracy_tables import budget_tables, recipe_tables
+from accuracy_tables import tables
 from eqpot.network.config import NetworkConfig
 from eqpot.training import TrainConfig
 from helpers import DATA
@@ -49,7 +49,7 @@ def test_budget_and_recipe_are_kept_and_not_done_again(small, tmp_path):
     run_budget(["small"], ["eqpot"], DATA, tmp_path, 0.5, 0, path)
     run_recipes(["small"], DATA, tmp_path / "runs", 0, path)
     assert json.loads(path.read_text()) == results
-    (table,) = budget_tables(results)
+    table = tables(results)[0]
     assert f"| eqpot | {row['force_mae']:.2f} |" in table
     assert len({line.count("|") for line in table.splitlines()}) == 1
 
@@ -65,7 +65,7 @@ def test_a_task_of_several_tests_has_a_row_for_each(small, tmp_path, monkeypatch
 def test_recipes_stand_beside_what_is_published():
     row = {"energy_mae": 0.5, "force_mae": 2.25, "steps": 1000, "seconds": 3600.0}
     metal = {"energy_per_atom_mae": 0.5, "force_mae": 22.5, "stress_mae": 0.0123, "steps": 1000, "seconds": 1800.0}
-    molecules, crystals = recipe_tables({"recipes": {"ethanol": row, "copper": metal, "MoNbTaW, Mo": metal}})
+    molecules, crystals = tables({"recipes": {"ethanol": row, "copper": metal, "MoNbTaW, Mo": metal}})
     assert "| ethanol | 0.5 / 2.25 | 0.4 / 2.1 | 0.4 / 2.1 | 0.4 / 2.8 | 2.7 / 10 | 0.4 / 2.5 | 1,000 | 1.0 |" in molecules
     assert "| MoNbTaW, Mo | 0.5 / 22.5 / 0.0123 | 2.48 / 126 / 0.853 |  | 1,000 | 0.5 |" in crystals
     for table in (molecules, crystals):

@@ -1,0 +1,34 @@
+"""The pages show what was measured."""
+
+import sys
+
+import pytest
+
+import tables
+from eqpot.shipped import shipped
+
+
+def test_the_pages_are_up_to_date(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tables.py", "--check"])
+    with pytest.raises(SystemExit) as ended:
+        tables.main()
+    assert ended.value.code == 0, f"run benchmarks/tables.py: {capsys.readouterr().out}"
+    places = {place[2] for page in tables.PAGES for place in tables._PLACE.finditer(page.read_text(encoding="utf-8"))}
+    assert {"shipped", "budget ethanol", *(f"passport {name}" for name in shipped())} <= places
+
+
+def test_a_number_that_was_not_measured_is_found(tmp_path, capsys, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- table passport ethanol -->\n| force | 0.1 |\n<!-- end -->\nafter\n")
+    monkeypatch.setattr(tables, "PAGES", (page,))
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    for arguments, code in ((["--check"], 1), ([], 0), (["--check"], 0)):
+        monkeypatch.setattr(sys, "argv", ["tables.py", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            tables.main()
+        assert ended.value.code == code
+    assert capsys.readouterr().out == "page.md\npage.md\n"
+    text = page.read_text()
+    assert text.startswith("before\n<!-- table passport ethanol -->\n| measured | value |")
+    assert text.endswith("<!-- end -->\nafter\n")
+    assert "0.1 |" not in text.split("NVE")[0]
