@@ -21,7 +21,10 @@ def calibrate(
     forces_key: Annotated[str, typer.Option(help="Name of the forces in the data.")] = "forces",
     stress_key: Annotated[str, typer.Option(help="Name of the stress in the data.")] = "stress",
 ) -> None:
-    """Write a potential that knows its standard deviations; of a committee, print the factors that calibrate them."""
+    """Write a potential that knows its standard deviations; of a committee, print the factors that calibrate them.
+
+    Example: eqpot calibrate runs/first/potential.safetensors --recipe runs/first/config.yaml -o calibrated.safetensors
+    """
     from rich.table import Table
 
     from eqpot.calculator import EqpotCalculator

@@ -15,7 +15,10 @@ def compress(
     spacing: Annotated[float, typer.Option(help="Distance between the knots of the splines, Å.")] = 0.02,
     data: Annotated[Path | None, typer.Option(help="Labelled frames to measure the deviation on; by default built-in ones.")] = None,
 ) -> None:
-    """Write a potential whose radial functions are splines; the deviation is measured, printed and kept in the file."""
+    """Write a potential whose radial functions are splines; the deviation is measured, printed and kept in the file.
+
+    Example: eqpot compress silicon -o splines.safetensors
+    """
     from eqpot.compress import compress as compress_potential
     from eqpot.data import read_frames
     from eqpot.export.torchscript import check_structures

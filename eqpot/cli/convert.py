@@ -20,7 +20,10 @@ def convert(
         str | None, typer.Option(help="Elements it was trained on, such as H,C,O; by default all it has inputs for.")
     ] = None,
 ) -> None:
-    """Write a model file that every command, the calculator and the export read."""
+    """Write a model file that every command, the calculator and the export read.
+
+    Example: eqpot convert ponita weights.npz config.json --elements H,C,O -o converted.safetensors
+    """
     from eqpot.convert import convert_ponita
     from eqpot.elements import symbols_of
     from eqpot.errors import ConfigError

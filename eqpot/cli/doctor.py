@@ -44,7 +44,10 @@ def data(
     virial_key: Annotated[str | None, typer.Option(help="Name of the virial, -V stress, instead of a stress.")] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Look for duplicates, leaks, wrong labels, units and signs, outliers and odd cells; exit code 1 if there are errors."""
+    """Look for duplicates, leaks, wrong labels, units and signs, outliers and odd cells; exit code 1 if there are errors.
+
+    Example: eqpot doctor data train.extxyz --against test.extxyz
+    """
     from eqpot.config_file import load_config
     from eqpot.data import LabelKeys
     from eqpot.data.doctor import examine
@@ -75,7 +78,10 @@ def model(
     potential: Annotated[Path, typer.Argument(help="Model file.")],
     json_file: JsonFile = None,
 ) -> None:
-    """Check a model file: that it loads, that forces are derivatives, that rotations change nothing, and what makes it fast."""
+    """Check a model file: that it loads, that forces are derivatives, that rotations change nothing, and what makes it fast.
+
+    Example: eqpot doctor model silicon
+    """
     from eqpot.doctor import examine_model
 
     facts, findings = examine_model(potential)
@@ -86,7 +92,10 @@ def model(
 @doctor.command()
 @command
 def env(json_file: JsonFile = None) -> None:
-    """Show versions, compiler, threads, optional packages and the cache of this machine."""
+    """Show versions, compiler, threads, optional packages and the cache of this machine.
+
+    Example: eqpot doctor env
+    """
     from eqpot.doctor import examine_environment
 
     facts, findings = examine_environment()

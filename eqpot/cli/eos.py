@@ -18,7 +18,10 @@ def eos(
     relax: Annotated[str, typer.Option(help="At each volume: none, atoms, or shape (atoms and shape of the cell).")] = "none",
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float64",
 ) -> None:
-    """Fit Birch and Murnaghan's equation of state; the output folder receives eos.csv, eos.png and summary.json."""
+    """Fit Birch and Murnaghan's equation of state; the output folder receives eos.csv, eos.png and summary.json.
+
+    Example: eqpot eos --potential silicon --structure silicon.extxyz -o eos
+    """
     from eqpot import EqpotCalculator
     from eqpot.data.read import read_structure
     from eqpot.properties import equation_of_state

@@ -18,7 +18,10 @@ def evaluate(
     forces_key: Annotated[str, typer.Option(help="Name of the forces in the data.")] = "forces",
     stress_key: Annotated[str, typer.Option(help="Name of the stress in the data.")] = "stress",
 ) -> None:
-    """Print mean absolute and root mean square errors of energy, forces and stress."""
+    """Print mean absolute and root mean square errors of energy, forces and stress.
+
+    Example: eqpot evaluate ethanol examples/data/ethanol.npz --json errors.json
+    """
     import json
 
     from rich.table import Table

@@ -21,6 +21,8 @@ def export(
     metatomic: a model for engines with that interface. aoti: a compiled package for this version of torch and processors like this one,
     which takes edge vectors. library: a shared library for processors like this one, with the interface of eqpot.h and no other
     dependency, which LAMMPS takes (eqpot lammps build) and any program in C can call.
+
+    Example: eqpot export silicon --format library -o silicon.so
     """
     from eqpot.errors import ConfigError
     from eqpot.files import check_writable

@@ -24,7 +24,6 @@ app = typer.Typer(
     name="eqpot",
     help="Interatomic potentials on position-orientation space: fit, report, calibrate, run, export and more.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for function in (

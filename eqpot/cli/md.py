@@ -18,6 +18,8 @@ def md(
     """Run NVE, NVT or NPT dynamics of one structure or many: eqpot md config.yaml, or eqpot md --resume FOLDER.
 
     The run folder receives config.yaml, thermo.csv, trajectories, a restart file, final.extxyz and summary.json.
+
+    Example: eqpot md md/protocols/ethanol_nvt.yaml dynamics.temperature=350 output=nvt
     """
     import json
     import sys

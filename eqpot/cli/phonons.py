@@ -24,6 +24,8 @@ def phonons(
     """Compute the phonons of a periodic structure, in its primitive cell, or the harmonic vibrations of an open one.
 
     The output folder receives the frequencies as CSV (bands.csv and dos.csv, or vibrations.csv), summary.json and a figure.
+
+    Example: eqpot phonons --potential silicon --structure relaxed.extxyz -o phonons
     """
     from eqpot import EqpotCalculator
     from eqpot.data.read import read_structure

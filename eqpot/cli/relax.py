@@ -30,7 +30,10 @@ def relax(
     trajectory: Annotated[Path | None, typer.Option(help="extxyz file that receives every step.")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float64",
 ) -> None:
-    """Relax the atoms, and the cell if asked; the structure is written even where the steps do not suffice (exit code 1)."""
+    """Relax the atoms, and the cell if asked; the structure is written even where the steps do not suffice (exit code 1).
+
+    Example: eqpot relax --potential silicon --structure start.cif --cell full --fmax 0.001 -o relaxed.extxyz
+    """
     import ase.io
 
     from eqpot import EqpotCalculator

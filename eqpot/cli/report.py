@@ -22,6 +22,8 @@ def report(
 
     A training: learning curves, parity plots, uncertainties, worst frames, data. Dynamics: time series, averages with error bars, the
     temperatures against the canonical ensemble, structure, diffusion, vibrations and torsions; its main numbers printed. Both: settings.
+
+    Example: eqpot report runs/first --data test.extxyz
     """
     path = output or run / "report.html"
     if (run / "thermo.csv").is_file():

@@ -19,6 +19,8 @@ def select(
 
     Among the 5 n frames of largest disagreement it takes the largest and then, one by one, the frame farthest from those taken, by
     the mean invariant features of the first potential.
+
+    Example: eqpot select a.safetensors b.safetensors frames.extxyz -n 20 -o next.extxyz
     """
     import ase.io
     from rich.table import Table

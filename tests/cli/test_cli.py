@@ -2,14 +2,17 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 
 import ase.io
 import pytest
+import typer
 import yaml
 from ase import Atoms
 
+from eqpot.cli.main import app
 from eqpot.model_file import read_header
 from helpers import ETHANOL, SILICON, ethanol
 from reference_helpers import GOLDEN
@@ -45,6 +48,21 @@ def test_help_answers_without_torch(tmp_path):
     assert result.returncode == 0, result.stderr
     for name in ("train", "evaluate", "md", "relax", "eos", "phonons", "export", "convert"):
         assert name in result.stdout
+
+
+def test_every_command_has_an_example_that_is_one_of_its_calls():
+    def leaves(command, words):
+        members = getattr(command, "commands", {})
+        return [leaf for name, member in members.items() for leaf in leaves(member, [*words, name])] or [(command, words)]
+
+    for command, words in leaves(typer.main.get_command(app), []):
+        examples = re.findall(r"Example: (.*)", command.help)
+        assert examples, words
+        for example in examples:
+            first = shlex.split(example.split(" && ")[0])
+            assert first[: len(words) + 1] == ["eqpot", *words]
+            # Raises for an option that is unknown, or an argument that lacks.
+            command.make_context(words[-1], first[len(words) + 1 :])
 
 
 def test_fit_evaluate_run_export(tmp_path):
