@@ -6,6 +6,7 @@ from eqpot.cli.calibrate import calibrate
 from eqpot.cli.compress import compress
 from eqpot.cli.convert import convert
 from eqpot.cli.doctor import doctor
+from eqpot.cli.elastic import elastic
 from eqpot.cli.eos import eos
 from eqpot.cli.evaluate import evaluate
 from eqpot.cli.export import export
@@ -27,7 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for function in (
-    train, evaluate, report, calibrate, info, passport, select, md, relax, eos, phonons, export, compress, convert, ipi_driver_path,
+    train, evaluate, report, calibrate, info, passport, select, md, relax, eos, elastic, phonons, export, compress, convert,
+    ipi_driver_path,
 ):  # fmt: skip
     app.command()(function)
 app.add_typer(new, name="new")

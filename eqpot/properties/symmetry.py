@@ -1,4 +1,4 @@
-"""Space groups and primitive cells, by spglib."""
+"""Space groups, point groups and primitive cells, by spglib."""
 
 import warnings
 from collections.abc import Iterator
@@ -11,6 +11,8 @@ from ase import Atoms
 
 TOLERANCE = 0.01
 """Å: atoms relaxed to 0.01 eV/Å lie closer than this to where their symmetry puts them."""
+_FIRST_CUBIC = 195
+"""Space groups from this number on are cubic."""
 
 
 def space_group(atoms: Atoms) -> str | None:
@@ -39,6 +41,31 @@ def primitive_cell(atoms: Atoms) -> Atoms:
     primitive.set_cell(found[0])
     primitive.set_scaled_positions(found[1])
     return primitive
+
+
+def point_group(atoms: Atoms) -> np.ndarray:
+    """Return the rotations, proper and improper, that the space group of a crystal is made of, [n, 3, 3] in Cartesian axes."""
+    with _quiet():
+        found = spglib.get_symmetry(_crystal(atoms, _kinds(atoms)[1]), symprec=TOLERANCE)
+    columns = atoms.cell.array.T
+    fractional = np.eye(3)[None] if found is None else found["rotations"]
+    return _orthogonal(columns @ fractional @ np.linalg.inv(columns))
+
+
+def cubic_axes(atoms: Atoms) -> np.ndarray | None:
+    """Return the rotation [3, 3] that turns the edges of a cubic crystal's cube into the Cartesian axes; None for other structures."""
+    name = space_group(atoms)
+    if name is None or int(name.split("(")[1].rstrip(")")) < _FIRST_CUBIC:
+        return None
+    with _quiet():
+        found = spglib.standardize_cell(_crystal(atoms, _kinds(atoms)[1]), no_idealize=True, symprec=TOLERANCE)
+    return None if found is None else _orthogonal(found[0] / np.linalg.norm(found[0], axis=1, keepdims=True))
+
+
+def _orthogonal(matrices: np.ndarray) -> np.ndarray:
+    """Return the orthogonal matrices that are nearest to these [..., 3, 3]: cells are as symmetric as TOLERANCE asks, and no more."""
+    left, _, right = np.linalg.svd(matrices)
+    return left @ right
 
 
 def _crystal(atoms: Atoms, kinds: np.ndarray) -> Any:

@@ -1,4 +1,4 @@
-"""`eqpot relax`, `eqpot eos` and `eqpot phonons` as a user meets them."""
+"""`eqpot relax`, `eqpot eos`, `eqpot elastic` and `eqpot phonons` as a user meets them."""
 
 import csv
 import json
@@ -94,6 +94,24 @@ def test_eos(eqpot, tmp_path):
     assert "--relax atoms" in moved.stderr
 
 
+def test_elastic(eqpot, tmp_path):
+    """148.2, 54.2 and 75.3 GPa are what benchmarks/properties.py prints; with clamped ions C44 is 100.1 GPa."""
+    result = eqpot("elastic", "--potential", SILICON, "--structure", "silicon.extxyz", "-o", "el")
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads((tmp_path / "el" / "summary.json").read_text())
+    c11, c12, c44 = summary["cubic_constants_gpa"].values()
+    assert (c11, c12, c44) == pytest.approx((148.2, 54.2, 75.3), abs=0.1)
+    assert f"C11 = {c11:.2f}, C12 = {c12:.2f}, C44 = {c44:.2f} GPa; Zener anisotropy {summary['zener_anisotropy']:.3f}" in result.stdout
+    assert f"│ xx  │ {c11:.2f} │ {c12:.2f}  │ {c12:.2f}  │ 0.00  │" in result.stdout
+    assert f"Bulk modulus {(c11 + 2 * c12) / 3:.2f} GPa" in result.stdout
+    with (tmp_path / "el" / "elastic.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["stress"] for row in rows] == ["xx", "yy", "zz", "yz", "xz", "xy"]
+    assert float(rows[3]["strain_yz_gpa"]) == pytest.approx(c44)
+    clamped = eqpot("elastic", "--potential", SILICON, "--structure", "silicon.extxyz", "-o", "clamped", "--relax", "none")
+    assert "C44 = 100.1" in clamped.stdout
+
+
 def test_phonons_of_a_crystal(eqpot, tmp_path):
     result = eqpot("phonons", "--potential", SILICON, "--structure", "silicon.extxyz", "-o", "ph", "--length", "9", "--path", "GXL")
     assert result.exit_code == 0, result.stderr
@@ -128,7 +146,7 @@ def test_vibrations_of_a_molecule(eqpot, tmp_path):
     assert float(rows[-1]["wavenumber_per_cm"]) == pytest.approx(3716, abs=1)
 
 
-@pytest.mark.parametrize("command", ["relax", "eos", "phonons"])
+@pytest.mark.parametrize("command", ["relax", "eos", "elastic", "phonons"])
 @pytest.mark.parametrize(
     ("structure", "arguments", "fragments"),
     [
@@ -139,7 +157,7 @@ def test_vibrations_of_a_molecule(eqpot, tmp_path):
         ("silicon.extxyz", ("--potential", "none.safetensors"), ["no model file none.safetensors"]),
     ],
 )
-def test_errors_of_all_three(eqpot, tmp_path, command, structure, arguments, fragments):
+def test_errors_of_all(eqpot, tmp_path, command, structure, arguments, fragments):
     assert_refused(eqpot, tmp_path, [command, "--structure", structure, *arguments], fragments)
 
 
@@ -159,6 +177,10 @@ def test_errors_of_all_three(eqpot, tmp_path, command, structure, arguments, fra
         (("eos", "--structure", "ethanol.xyz"), ["not periodic in all three"]),
         (("eos", "--structure", "silicon.extxyz", "--span", "2"), ["at most 0.3"]),
         (("eos", "--structure", "silicon.extxyz", "--relax", "all"), ["'all'", "shape"]),
+        (("elastic", "--structure", "slab.extxyz"), ["not periodic in all three"]),
+        (("elastic", "--structure", "ethanol.xyz"), ["not periodic in all three"]),
+        (("elastic", "--structure", "silicon.extxyz", "--strain", "1"), ["at most 0.05"]),
+        (("elastic", "--structure", "silicon.extxyz", "--relax", "shape"), ["'shape'", "none"]),
         (("phonons", "--structure", "silicon.extxyz", "--displacement", "1"), ["at most 0.1"]),
         (("phonons", "--structure", "silicon.extxyz", "--path", "GQ"), ["'Q'", "G, K, L, U, W, X"]),
         (("phonons", "--structure", "ethanol.xyz", "--path", "GX"), ["--path"]),
