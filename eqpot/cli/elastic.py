@@ -17,7 +17,10 @@ def elastic(
     relax: Annotated[str, typer.Option(help="At each strain: atoms, or none (clamped ions).")] = "atoms",
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float64",
 ) -> None:
-    """Compute elastic constants and moduli of a crystal; the output folder receives elastic.csv and summary.json."""
+    """Compute elastic constants and moduli of a crystal; the output folder receives elastic.csv and summary.json.
+
+    Example: eqpot elastic --potential silicon --structure relaxed.extxyz -o elastic
+    """
     from rich.table import Table
 
     from eqpot import EqpotCalculator
