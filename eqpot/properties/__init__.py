@@ -4,6 +4,7 @@ from eqpot.properties.elastic import ElasticConstants, elastic_constants
 from eqpot.properties.equation_of_state import EquationOfState, equation_of_state
 from eqpot.properties.phonons import Phonons, phonons
 from eqpot.properties.relaxation import Relaxation, relax
+from eqpot.properties.vacancy import vacancy_energy
 from eqpot.properties.vibrations import Vibrations, vibrations
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "equation_of_state",
     "phonons",
     "relax",
+    "vacancy_energy",
     "vibrations",
 ]
