@@ -1,31 +1,36 @@
-"""Properties of silicon and ethanol through ASE with the shipped potentials, beside DFT and experiment: ten seconds.
+"""Properties of crystals and ethanol through ASE with the shipped potentials, beside DFT and experiment: half a minute.
 
 python benchmarks/properties.py
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import bulk, make_supercell, molecule
 from ase.calculators.calculator import Calculator
 from ase.constraints import FixInternals
 from ase.mep import NEB
 from ase.optimize import BFGS
 
 from eqpot import EqpotCalculator
-from eqpot.properties import Phonons, equation_of_state, phonons, relax, vibrations
+from eqpot.properties import Phonons, elastic_constants, equation_of_state, phonons, relax, vacancy_energy, vibrations
+from eqpot.shipped import shipped
 from eqpot.units import GIGAPASCAL
 
 ROOT = Path(__file__).parents[1]
 STRAINED = ROOT / "examples" / "data" / "silicon_strained.extxyz"
-NEUTRON_FREQUENCIES = {
+NEUTRONS_IN_SILICON = {
     "Γ": [0, 0, 0, 15.53, 15.53, 15.53],
     "X": [4.49, 4.49, 12.32, 12.32, 13.90, 13.90],
     "L": [3.43, 3.43, 11.35, 12.60, 14.68, 14.68],
 }
 """Silicon at room temperature, THz: Dolling (1963); Nilsson and Nelin, Phys. Rev. B 6, 3777 (1972)."""
+NEUTRONS_IN_COPPER = {"X": [5.13, 5.13, 7.25], "L": [3.42, 3.42, 7.30]}
+"""Copper at 49 K, THz: Nicklow et al., Phys. Rev. 164, 922 (1967)."""
 WAVENUMBERS_OF_DFT = np.array(
     [252, 293, 407, 795, 891, 1014, 1105, 1137, 1229, 1246, 1331, 1402, 1409, 1428, 1462, 2877, 2905, 2978, 3070, 3076, 3720]
 )
@@ -48,32 +53,13 @@ def relaxed(atoms: Atoms, calc: Calculator, fmax: float = 1e-4, cell: str = "non
     return atoms
 
 
-def relaxed_silicon(calc: Calculator) -> Atoms:
-    """Return the primitive cell with cell and positions at the minimum."""
-    return relaxed(bulk("Si"), calc, 1e-5, "full")
-
-
-def elastic_constants(atoms: Atoms, strain: float = 5e-3) -> dict[str, float]:
-    """Return C11, C12, C44 and C44 with atoms that only follow the cell, in GPa, from central differences of the stress."""
-
-    def stress(size: float, axes: tuple[int, int], relax: bool) -> np.ndarray:
-        deformation = np.eye(3)
-        deformation[axes] += size / 2
-        deformation[axes[::-1]] += size / 2
-        strained = atoms.copy()
-        strained.set_cell(atoms.cell.array @ deformation, scale_atoms=True)
-        strained.calc = atoms.calc
-        return (relaxed(strained, atoms.calc, 1e-5) if relax else strained).get_stress() / GIGAPASCAL
-
-    def slope(axes: tuple[int, int], relax: bool) -> np.ndarray:
-        return (stress(strain, axes, relax) - stress(-strain, axes, relax)) / (2 * strain)
-
-    stretch = slope((0, 0), True)
-    return {"C11": stretch[0], "C12": stretch[1], "C44": slope((1, 2), True)[3], "C44, atoms unrelaxed": slope((1, 2), False)[3]}
+def relaxed_crystal(name: str) -> Atoms:
+    """Return the primitive cell of one of CRYSTALS with cell and positions at the minimum."""
+    return relaxed(CRYSTALS[name].start.copy(), calculator(name), 1e-5, "full")
 
 
 def elastic_constants_of_the_data() -> dict[str, float]:
-    """Return those of the DFT data of the fit: central differences between frames stretched by 2 % or sheared by 4 %, atoms unrelaxed."""
+    """Return those of silicon's DFT data: central differences between frames stretched by 2 % or sheared by 4 %, atoms unrelaxed."""
     compressed, stretched, *sheared = ase.io.read(STRAINED, ":")
     stretch = (stretched.get_stress() - compressed.get_stress()) / GIGAPASCAL
     stretch /= (stretched.cell[0, 0] - compressed.cell[0, 0]) * 2 / (stretched.cell[1, 1] + compressed.cell[1, 1])
@@ -149,31 +135,104 @@ def barrier(images: list[Atoms]) -> float:
 
 HALL = "experiment, Hall, Phys. Rev. 161, 756 (1967)"
 NEUTRONS = "neutrons, Dolling (1963), Nilsson and Nelin, Phys. Rev. B 6, 3777 (1972)"
+NICKLOW = "neutrons at 49 K, Nicklow et al., Phys. Rev. 164, 922 (1967)"
 DATA = "DFT data of the fit, PBE"
+# At a lattice constant of 5.47 Å, with the four neighbours in pairs.
+SEEBERGER = "DFT, cell of 432 sites, Seeberger and Vidal, EPJ Photovolt. 8, 85505 (2017), table 1"
+WIEN2K = "PBE, WIEN2k, Lejaeghere et al., Science 351, aad3000 (2016), as in `ase.collections.dcdft`"
+PACE = "DFT, Lysogorskiy et al., npj Computational Materials 7, 97 (2021), table 1"
 DFT = "PBE/def2-SVP, `benchmarks/ethanol_dft.py`"
 
+DIGITS = {"lattice constant, Å": 4, "vacancy, eV": 2} | dict.fromkeys(("phonons at Γ, THz", "phonons at X, THz", "phonons at L, THz"), 2)
+"""Of the numbers of `measure`, where these are not GPa, of which one digit is shown."""
 
-def silicon_rows() -> list[tuple[str, str, str, str]]:
-    atoms = relaxed_silicon(calculator("silicon"))
-    measured, data = elastic_constants(atoms), elastic_constants_of_the_data()
-    lattice = float(ase.io.read(STRAINED).cell[1, 1]) / 2
-    rows = [
-        ("silicon, lattice constant, Å", f"{(4 * atoms.get_volume()) ** (1 / 3):.4f}", f"{lattice:.4f}", DATA),
-        (
-            "bulk modulus from energies, GPa",
-            f"{equation_of_state(atoms).bulk_modulus:.1f}",
-            f"{(data['C11'] + 2 * data['C12']) / 3:.1f}",
-            DATA,
-        ),
+
+@dataclass(frozen=True)
+class Crystal:
+    """What a potential is measured on. start: the primitive cell; repeat: conventional cells along an edge of the cube with a vacancy.
+
+    references: what to show of `measure`, in this order, each a name, a value, a text where the source has fewer
+    digits, and the source.
+    """
+
+    start: Atoms
+    repeat: int
+    references: Callable[[], list[tuple[str, float | str | list[float], str]]]
+
+
+def silicon_references() -> list[tuple[str, float | str | list[float], str]]:
+    data = elastic_constants_of_the_data()
+    return [
+        ("lattice constant, Å", float(ase.io.read(STRAINED).cell[1, 1]) / 2, DATA),
+        ("bulk modulus from energies, GPa", (data["C11"] + 2 * data["C12"]) / 3, DATA),
+        *((f"{name}, GPa", value, DATA) for name, value in data.items()),
+        ("C44, GPa", 79.5, HALL),
+        ("vacancy, eV", 3.67, SEEBERGER),
+        *((f"phonons at {name}, THz", values, NEUTRONS) for name, values in NEUTRONS_IN_SILICON.items()),
     ]
-    rows += [(f"{name}, GPa", f"{measured[name]:.1f}", f"{value:.1f}", DATA) for name, value in data.items()]
-    rows.append(("C44, GPa", f"{measured['C44']:.1f}", "79.5", HALL))
-    bands = at_special_points(phonons(atoms))
-    for name, values in NEUTRON_FREQUENCIES.items():
-        at_point = bands[name]
-        shown = sorted({round(value, 2): f"{own:.2f}" for value, own in zip(values, at_point, strict=True) if value}.items())
-        reference = ", ".join(f"{value:.2f}" for value, _ in shown)
-        rows.append((f"phonons at {name}, THz", ", ".join(own for _, own in shown), reference, NEUTRONS))
+
+
+def copper_references() -> list[tuple[str, float | str | list[float], str]]:
+    return [
+        # Of 11.9511 Å^3 an atom.
+        ("lattice constant, Å", (4 * 11.9511) ** (1 / 3), WIEN2K),
+        ("bulk modulus from energies, GPa", 141.335, WIEN2K),
+        ("C11, GPa", "177", PACE),
+        ("C12, GPa", "132", PACE),
+        ("C44, GPa", "82", PACE),
+        ("vacancy, eV", 1.07, PACE),
+        *((f"phonons at {name}, THz", values, NICKLOW) for name, values in NEUTRONS_IN_COPPER.items()),
+    ]
+
+
+CRYSTALS = {
+    "silicon": Crystal(bulk("Si"), 3, silicon_references),
+    "copper": Crystal(bulk("Cu"), 4, copper_references),
+}
+"""By the name of the potential; those that are not shipped are left out. All have the face-centred cubic lattice."""
+
+
+def vacancy(atoms: Atoms, repeat: int) -> float:
+    """Return the energy of a vacancy in a cube of conventional cells, of the primitive cell of a face-centred cubic lattice, eV."""
+    cube = make_supercell(atoms, repeat * np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]]))
+    cube.calc = atoms.calc
+    return vacancy_energy(cube)
+
+
+def measure(name: str) -> dict[str, float | list[float]]:
+    """Return the properties of one of CRYSTALS by the names that its references have."""
+    atoms = relaxed_crystal(name)
+    elastic, clamped = elastic_constants(atoms).cubic, elastic_constants(atoms, relaxation="none").cubic
+    assert elastic is not None
+    assert clamped is not None
+    values: dict[str, float | list[float]] = {
+        "lattice constant, Å": (4 * atoms.get_volume()) ** (1 / 3),
+        "bulk modulus from energies, GPa": equation_of_state(atoms).bulk_modulus,
+        "C11, GPa": elastic.c11,
+        "C12, GPa": elastic.c12,
+        "C44, GPa": elastic.c44,
+        "C44, atoms unrelaxed, GPa": clamped.c44,
+        "vacancy, eV": vacancy(atoms, CRYSTALS[name].repeat),
+    }
+    return values | {f"phonons at {point}, THz": list(bands) for point, bands in at_special_points(phonons(atoms)).items()}
+
+
+def shown(own: float | list[float], reference: float | str | list[float], digits: int) -> tuple[str, str]:
+    """Return a property and its reference as text; of frequencies each once that the reference has, without those at rest."""
+    if isinstance(own, list) and isinstance(reference, list):
+        pairs = {theirs: ours for theirs, ours in zip(reference, own, strict=True) if theirs}
+        return ", ".join(f"{value:.{digits}f}" for value in pairs.values()), ", ".join(f"{value:.{digits}f}" for value in pairs)
+    return f"{own:.{digits}f}", reference if isinstance(reference, str) else f"{reference:.{digits}f}"
+
+
+def crystal_rows(name: str) -> list[tuple[str, str, str, str]]:
+    values, crystal = measure(name), CRYSTALS[name]
+    sites = crystal.repeat**3 * 4 * len(crystal.start)
+    rows = []
+    for label, reference, source in crystal.references():
+        own, theirs = shown(values[label], reference, DIGITS.get(label, 1))
+        text = label.replace("vacancy", f"vacancy in a cell of {sites} sites")
+        rows.append((text if rows else f"{name}, {text}", own, theirs, source))
     return rows
 
 
@@ -196,7 +255,8 @@ def ethanol_rows() -> list[tuple[str, str, str, str]]:
 
 def main() -> None:
     print("| property | eqpot | reference | source |\n| --- | --- | --- | --- |")
-    for row in [*silicon_rows(), *ethanol_rows()]:
+    crystals = [row for name in CRYSTALS if name in shipped() for row in crystal_rows(name)]
+    for row in [*crystals, *ethanol_rows()]:
         print("| {} | {} | {} | {} |".format(*row))
 
 
