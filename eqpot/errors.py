@@ -2,7 +2,10 @@
 
 
 class EqpotError(Exception):
-    """Base of every error that eqpot raises on purpose."""
+    """Base of every error that eqpot raises on purpose; its message is one line of printable characters, whatever a file put into it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(character if character.isprintable() else " " for character in message))
 
 
 class ConfigError(EqpotError):

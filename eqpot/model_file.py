@@ -152,6 +152,7 @@ def load_potential(path: str | Path, device: str = "cpu", dtype: str | None = No
     check_device(device)
     header, tensors = _read(Path(path), tensors=True)
     try:
+        _check_size(header.network, tensors)
         _check_tensors(header, tensors)
         orientations, references = tensors.pop("orientations", None), tensors.pop("reference_energies")
         # The random weights that are about to be replaced must not advance the caller's generator.
@@ -174,7 +175,11 @@ def load_potential(path: str | Path, device: str = "cpu", dtype: str | None = No
 def load_uncertainty(path: str | Path) -> Uncertainty | None:
     """Return the uncertainty of the potential at `path`, or None where it is not calibrated; ModelFileError as in `load_potential`."""
     header, tensors = _read(Path(path), tensors=True)
-    return Uncertainty(tensors[_DIRECTIONS], header.uncertainty) if header.uncertainty else None
+    if header.uncertainty is None:
+        return None
+    if _DIRECTIONS not in tensors:
+        raise ModelFileError(f"The model file {path} does not hold the uncertainty that its header names; fetch or calibrate it again.")
+    return Uncertainty(tensors[_DIRECTIONS], header.uncertainty)
 
 
 def _build_network(header: ModelHeader, tensors: dict[str, torch.Tensor], orientations: torch.Tensor | None) -> Network:
@@ -203,6 +208,17 @@ def _radial_table(network: Network) -> RadialTable | None:
     return RadialTable(n_intervals=radial.n_intervals, deviations=radial.deviations) if isinstance(radial, TabulatedRadial) else None
 
 
+def _check_size(network: NetworkConfig | ReferenceConfig, tensors: dict[str, torch.Tensor]) -> None:
+    """Raise ValueError, before memory is taken for it, for a network of more weights than there are."""
+    if isinstance(network, NetworkConfig):
+        n_layers, width = network.n_blocks, network.n_channels
+    else:
+        n_layers, width = network.num_layers, network.hidden_dim
+    # Every layer mixes its channels.
+    if n_layers * width**2 > sum(tensor.numel() for tensor in tensors.values()):
+        raise ValueError("the network of the header has more weights than the file")
+
+
 def _check_tensors(header: ModelHeader, tensors: dict[str, torch.Tensor]) -> None:
     """Raise ValueError for tensors that would load and give wrong numbers."""
     network = header.network
@@ -211,6 +227,8 @@ def _check_tensors(header: ModelHeader, tensors: dict[str, torch.Tensor]) -> Non
     if (_DIRECTIONS in tensors) != (header.uncertainty is not None):
         raise ValueError("the header and the tensors disagree on the uncertainty")
     for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES.values():
+            raise ValueError(f"{name} is in {str(tensor.dtype).removeprefix('torch.')}")
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} is not finite")
     if not isinstance(network, NetworkConfig) or network.geometry != "fibre_bundle":
@@ -238,7 +256,7 @@ def _read(path: Path, tensors: bool) -> tuple[ModelHeader, dict[str, torch.Tenso
     try:
         header = json.loads(metadata[_HEADER_KEY])
         newer = header["format_version"] > FORMAT_VERSION
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelFileError(f"The file {path} is a safetensors file but not one of eqpot's: it has no eqpot header.") from error
     if newer:
         raise ModelFileError(

@@ -10,6 +10,7 @@ from eqpot.network.orientations import DESIGN_DEGREES, required_degree
 class NetworkConfig(BaseModel):
     """Hyperparameters of the network that `build_network` makes.
 
+    Upper bounds lie far beyond what is of use: they turn slips, and damaged model files, into a sentence where memory would run out.
     A recipe can change the geometry alone: settings of the others have no effect there, as their descriptions say.
     """
 
@@ -23,17 +24,17 @@ class NetworkConfig(BaseModel):
         "exact",
         description="Exactly equivariant, or the paper's perceptron at every orientation, which is so approximately (fibre bundle only).",
     )
-    cutoff: float = Field(5.0, gt=0, description="Longest distance between neighbours, Å.")
+    cutoff: float = Field(5.0, gt=0, le=100, description="Longest distance between neighbours, Å.")
     n_blocks: int = Field(2, ge=1, le=8, description="Interaction blocks; each lets an atom see one cutoff further.")
-    n_channels: int = Field(64, ge=1, description="Channels of a feature.")
+    n_channels: int = Field(64, ge=1, le=4096, description="Channels of a feature.")
     n_orientations: int = Field(24, description="Points of the orientation grid, a spherical design (fibre bundle only).")
     feature_degree: int = Field(
-        2, ge=0, description="Highest angular degree of a feature, or of the pointwise fibre kernel (fibre bundle only)."
+        2, ge=0, le=16, description="Highest angular degree of a feature, or of the pointwise fibre kernel (fibre bundle only)."
     )
-    kernel_degree: int = Field(3, ge=0, description="Highest angular degree of a convolution kernel (not for positions).")
-    n_bessel: int = Field(8, ge=1, description="Bessel functions of the edge length.")
-    radial_width: int = Field(64, ge=1, description="Width of the radial perceptron.")
-    widening: int = Field(4, ge=1, description="Width of a block's perceptron in channels (all but the exact fibre bundle).")
+    kernel_degree: int = Field(3, ge=0, le=16, description="Highest angular degree of a convolution kernel (not for positions).")
+    n_bessel: int = Field(8, ge=1, le=256, description="Bessel functions of the edge length.")
+    radial_width: int = Field(64, ge=1, le=4096, description="Width of the radial perceptron.")
+    widening: int = Field(4, ge=1, le=64, description="Width of a block's perceptron in channels (all but the exact fibre bundle).")
     rotation_average: Literal[1, 12, 24, 60] = Field(
         1, description="Average the energy over so many rotations: the group of the tetrahedron, cube or icosahedron (pointwise only)."
     )
