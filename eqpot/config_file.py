@@ -8,7 +8,10 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from eqpot.errors import ConfigError
+from eqpot.errors import ConfigError, short
+
+_SHOWN = 3
+"""Mistakes that are told at once."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -27,16 +30,39 @@ def load_config(model: type[Model], path: str | Path, overrides: Sequence[str] =
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(model, error)}.") from error
+        message = f"{explain(model, error)}."
+    except ConfigError as error:
+        # Settings of the dynamics tell of their mistakes themselves.
+        message = str(error)
+    # Not from the error: a traceback would write out all that aliases of aliases stand for.
+    raise ConfigError(f"{path}: {message}")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without code, whose merge keys (<<) cannot double a mapping line by line until memory is full."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > 10_000:
+            raise yaml.constructor.ConstructorError(problem="a mapping is merged of too many", problem_mark=node.start_mark)
+
+
+def parse_yaml(text: str) -> Any:
+    """Return what YAML says; ValueError, of one line, for text that is none."""
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 (a safe loader)
+    # Numbers, dates and truth values with a tag of their own raise whatever their parsers do.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        raise ValueError(short(error)) from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"There is no configuration file {path}; check the path.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"The configuration file {path} cannot be read as YAML ({' '.join(str(error).split())}).") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"The configuration file {path} cannot be read as YAML ({short(error)}); correct it.") from error
     if not isinstance(values, dict):
         raise ConfigError(f"The configuration file {path} must hold keys and values, such as `output: runs/first`.")
     return values
@@ -44,8 +70,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _parse_value(override: str, text: str) -> Any:
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = parse_yaml(text)
+    except ValueError as error:
         raise ConfigError(f"The value of the override {override!r} is not valid YAML.") from error
     if isinstance(value, str):
         # YAML 1.1 takes 1e-3 for a string; the command line's user means a number.
@@ -65,18 +91,20 @@ def _assign(values: dict[str, Any], keys: list[str], value: Any) -> None:
 
 
 def explain(model: type[BaseModel], error: ValidationError) -> str:
-    """Return what is wrong with the values, key by key, as the inside of one sentence."""
+    """Return what is wrong with the values, key by key, as the inside of one sentence; of many mistakes the first."""
     messages = []
     for problem in error.errors():
         location = [str(part) for part in problem["loc"]]
-        where = ".".join(location) or "the configuration"
+        where = ".".join(location)[:100] or "the configuration"
         if problem["type"] == "extra_forbidden":
             messages.append(f"the key {where!r} is unknown{_suggestion(model, location)}")
         elif problem["type"] == "missing":
             messages.append(f"the key {where!r} is missing")
         else:
-            messages.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}")
-    return "; ".join(dict.fromkeys(messages))
+            messages.append(f"{where}: {problem['msg'].removeprefix('Value error, ')[:300]}")
+    messages = list(dict.fromkeys(messages))
+    more = [f"and {len(messages) - _SHOWN} more"] if len(messages) > _SHOWN else []
+    return "; ".join([*messages[:_SHOWN], *more])
 
 
 def _suggestion(model: type[BaseModel], location: list[str]) -> str:
