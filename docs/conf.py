@@ -1,5 +1,6 @@
 """Sphinx: these pages, the protocols, the cards of the potentials, the commands, and the reference from docstrings."""
 
+import builtins
 import re
 import tempfile
 from pathlib import Path
@@ -32,6 +33,8 @@ suppress_warnings = ["config.cache"]  # the gallery's settings hold a function
 
 def _arguments(_: dict[str, Any], script: dict[str, Any]) -> list[str]:
     """Examples write into a fresh folder, which those with options name by --output and others as their only argument."""
+    # The gallery leaves out __file__, by which a script finds the data beside it.
+    builtins.__file__ = script["src_file"]  # type: ignore[attr-defined]
     folder = str(Path(tempfile.mkdtemp()) / "run")
     code = Path(script["src_file"]).read_text(encoding="utf-8")
     return ["--output", folder] if "--output" in code else [folder] if "sys.argv[1]" in code else []

@@ -96,7 +96,12 @@ def test_commands(tmp_path, silicon):
     assert found.errors.frames == len(read_frames(SILICON))
     assert found.errors.stress_mae_gpa > 0
     assert found.conservation.angular_momentum_change is None
-    assert "force component" in runner.invoke(app, ["info", str(path)]).output
+    assert "force component" in runner.invoke(app, ["info", str(path), "--json", str(tmp_path / "info.json")]).output
+    written = json.loads((tmp_path / "info.json").read_text())
+    assert written["header"]["elements"] == ["Si"]
+    assert written["passport"] == json.loads((tmp_path / "passport.json").read_text())
+    assert runner.invoke(app, ["info", "--json", str(tmp_path / "shipped.json")]).exit_code == 0
+    assert "ethanol" in {entry["name"] for entry in json.loads((tmp_path / "shipped.json").read_text())}
     save_potential(random_potential([14], seed=3), path)
     assert "another model file" in " ".join(runner.invoke(app, ["info", str(path)]).output.split())
 

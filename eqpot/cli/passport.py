@@ -1,7 +1,7 @@
 """`eqpot passport` and `eqpot info`: what a potential was measured to be."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,13 +45,18 @@ def passport(
 @command
 def info(
     potential: Annotated[Path | None, typer.Argument(help="Model file, or the name of a shipped potential; none lists these.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the same to this file.")] = None,
 ) -> None:
     """Show what a model file holds, and its passport if there is one beside it.
 
-    Example: eqpot info silicon
+    Example: eqpot info silicon --json silicon.json
     """
+    from eqpot.files import check_writable
+
+    if json_file is not None:
+        check_writable(json_file)
     if potential is None:
-        _list_shipped()
+        _list_shipped(json_file)
         return
     from rich.table import Table
 
@@ -74,17 +79,29 @@ def info(
         table.add_row(name, value)
     console.print(table)
     path = potential.parent / "passport.json"
-    if not path.exists():
+    found = read_passport(path) if path.exists() else None
+    if found is None:
         console.print(f"It has no passport; `eqpot passport {potential}` measures one.")
-        return
-    found = read_passport(path)
-    if found.model_sha256 != file_hash([potential]):
+    elif found.model_sha256 != file_hash([potential]):
+        found = None
         console.print(f"{path} is of another model file; `eqpot passport {potential}` measures this one.")
-        return
-    show_passport(f"{path}", found)
+    else:
+        show_passport(f"{path}", found)
+    if json_file is not None:
+        _write(json_file, {"header": header.model_dump(mode="json"), "passport": found and found.model_dump(mode="json")})
 
 
-def _list_shipped() -> None:
+def _write(path: Path, values: Any) -> None:
+    import json
+
+    from eqpot.files import write_atomically
+
+    write_atomically(path, (json.dumps(values, indent=1) + "\n").encode())
+
+
+def _list_shipped(json_file: Path | None) -> None:
+    from dataclasses import asdict
+
     from rich.table import Table
 
     from eqpot.shipped import shipped
@@ -93,6 +110,8 @@ def _list_shipped() -> None:
     for entry in shipped().values():
         table.add_row(entry.name, ", ".join(entry.elements), entry.description, f"{entry.data}; {entry.licence}; {entry.citation}")
     console.print(table)
+    if json_file is not None:
+        _write(json_file, [asdict(entry) | {"path": str(entry.path)} for entry in shipped().values()])
 
 
 def show_passport(title: str, found: "Passport", markdown: bool = False) -> None:
