@@ -1,10 +1,16 @@
 """Writing files so that a crash or a full disk leaves the old file or the new one, and of records whole ones."""
 
+import io
 import os
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from eqpot.errors import ConfigError
+from ase import Atoms
+from ase.io.extxyz import write_xyz
+
+from eqpot.errors import ConfigError, EqpotError, short
 
 
 def check_writable(path: Path) -> None:
@@ -15,22 +21,62 @@ def check_writable(path: Path) -> None:
         raise ConfigError(f"The file {path} exists; choose another name or remove it.")
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to a temporary file beside `path`, flush it to disk, and rename it to `path`."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def check_new_folder(path: Path) -> None:
+    """Raise ConfigError if something is at `path`, where a new folder is wanted, or if a file is where folders above it are."""
+    if path.exists():
+        raise ConfigError(f"The output folder {path} exists; choose another or remove it.")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise ConfigError(f"The output folder {path} cannot be made, as {above} is a file; choose another.")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what the disk is to blame for into an EqpotError that names what was to be written."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files that only their owner reads.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        reason = error.strerror or short(error)
+        raise EqpotError(f"{path} cannot be written ({reason}); make room and check the folder, or choose another place.") from error
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a folder to fill, which gets the name `path` once it is; a crash, a kill or a full disk leaves none there."""
+    with _told(path):
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as name:
+            # Within it, as temporary folders are their owner's alone.
+            staging = Path(name) / "whole"
+            staging.mkdir()
+            yield staging
+            staging.rename(path)
+
+
+def write_structures(path: Path, structures: Sequence[Atoms]) -> None:
+    """Write structures as extended XYZ, atomically."""
+    text = io.StringIO()
+    write_xyz(text, structures)
+    write_atomically(path, text.getvalue().encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` to a temporary file beside `path`, flush it to disk, and rename it to `path`; EqpotError where the disk refuses."""
+    with _told(path):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp makes files that only their owner reads.
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(temporary).chmod(0o666 & ~umask)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
 
 
 class AppendedFile:

@@ -25,17 +25,17 @@ def elastic(
 
     from eqpot import EqpotCalculator
     from eqpot.data.read import read_structure
+    from eqpot.files import check_new_folder, whole_folder
     from eqpot.properties import elastic_constants
     from eqpot.properties.elastic import COMPONENTS
     from eqpot.properties.symmetry import space_group
-    from eqpot.properties.tables import check_new
 
-    check_new(output)
+    check_new_folder(output)
     atoms = read_structure(structure)
     atoms.calc = EqpotCalculator([*potential], dtype=dtype)  # type: ignore[arg-type]
     result = elastic_constants(atoms, strain, relax)
-    output.mkdir(parents=True)
-    result.write(output)
+    with whole_folder(output) as folder:
+        result.write(folder)
     table = Table("GPa", *COMPONENTS)
     for name, row in zip(COMPONENTS, result.tensor, strict=True):
         table.add_row(name, *(f"{value:.2f}" for value in row.round(2) + 0.0))

@@ -24,17 +24,17 @@ def eos(
     """
     from eqpot import EqpotCalculator
     from eqpot.data.read import read_structure
+    from eqpot.files import check_new_folder, whole_folder
     from eqpot.properties import equation_of_state
-    from eqpot.properties.tables import check_new
     from eqpot.report.properties import plot_equation_of_state
 
-    check_new(output)
+    check_new_folder(output)
     atoms = read_structure(structure)
     atoms.calc = EqpotCalculator([*potential], dtype=dtype)  # type: ignore[arg-type]
     result = equation_of_state(atoms, span, points, relax)
-    output.mkdir(parents=True)
-    result.write(output)
-    plot_equation_of_state(result, atoms.get_chemical_formula("metal", empirical=True), output / "eos.png")
+    with whole_folder(output) as folder:
+        result.write(folder)
+        plot_equation_of_state(result, atoms.get_chemical_formula("metal", empirical=True), folder / "eos.png")
     console.print(f"V0 = {result.volume:.4f} Å^3 ({result.volume / len(atoms):.4f} an atom)")
     console.print(f"E0 = {result.energy:.6f} eV ({result.energy / len(atoms):.6f} an atom)")
     console.print(f"B  = {result.bulk_modulus:.2f} GPa, B' = {result.derivative:.2f}")

@@ -30,9 +30,9 @@ def phonons(
     from eqpot import EqpotCalculator
     from eqpot.data.read import read_structure
     from eqpot.errors import ConfigError
-    from eqpot.properties.tables import check_new
+    from eqpot.files import check_new_folder
 
-    check_new(output)
+    check_new_folder(output)
     atoms = read_structure(structure)
     if not atoms.pbc.any() and (length is not None or path is not None):
         raise ConfigError(f"{structure} is not periodic: it has vibrations, and --length and --path say nothing of them; leave them out.")
@@ -46,13 +46,14 @@ def phonons(
 def _phonons(atoms: "Atoms", output: Path, settings: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from eqpot.files import whole_folder
     from eqpot.properties import phonons
     from eqpot.report.properties import plot_phonons
 
     result = phonons(atoms, **settings)
-    output.mkdir(parents=True)
-    result.write(output)
-    plot_phonons(result, output / "phonons.png")
+    with whole_folder(output) as folder:
+        result.write(folder)
+        plot_phonons(result, folder / "phonons.png")
     cells = " x ".join(map(str, result.supercell))
     console.print(f"Primitive cell of {len(result.atoms)} atoms, displaced by {result.displacement:g} Å in a supercell of {cells} cells")
     table = Table()
@@ -65,12 +66,13 @@ def _phonons(atoms: "Atoms", output: Path, settings: dict[str, Any]) -> None:
 
 
 def _vibrations(atoms: "Atoms", output: Path, settings: dict[str, Any]) -> None:
+    from eqpot.files import whole_folder
     from eqpot.properties import vibrations
     from eqpot.report.properties import plot_vibrations
 
     result = vibrations(atoms, **settings)
-    output.mkdir(parents=True)
-    result.write(output)
-    plot_vibrations(result, output / "vibrations.png")
+    with whole_folder(output) as folder:
+        result.write(folder)
+        plot_vibrations(result, folder / "vibrations.png")
     console.print(f"{len(result.wavenumbers)} vibrations, 1/cm: " + ", ".join(f"{value:.1f}" for value in result.wavenumbers))
     console.print(f"Zero-point energy {1000 * result.zero_point_energy:.1f} meV")

@@ -39,7 +39,7 @@ def relax(
     from eqpot import EqpotCalculator
     from eqpot.data.read import read_structure
     from eqpot.errors import ConfigError, SimulationError
-    from eqpot.files import check_writable
+    from eqpot.files import check_writable, write_structures
     from eqpot.properties import relax as relax_atoms
     from eqpot.properties.relaxation import with_results
     from eqpot.properties.symmetry import space_group
@@ -59,7 +59,7 @@ def relax(
             ase.io.write(trajectory, with_results(atoms), format="extxyz", append=True)
 
     result = relax_atoms(atoms, fmax, steps, cell, pressure, optimizer, show)
-    ase.io.write(output, with_results(atoms), format="extxyz")
+    write_structures(output, [with_results(atoms)])
     end = result.end
     if end.step > 10 and end.step % 10:
         _print_state(end)

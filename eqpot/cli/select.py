@@ -22,11 +22,10 @@ def select(
 
     Example: eqpot select a.safetensors b.safetensors frames.extxyz -n 20 -o next.extxyz
     """
-    import ase.io
     from rich.table import Table
 
     from eqpot.errors import DataError
-    from eqpot.files import check_writable
+    from eqpot.files import check_writable, write_structures
     from eqpot.model_file import load_potential
     from eqpot.training import selection
 
@@ -48,7 +47,7 @@ def select(
         if uncertainty is not None:
             atoms.info["disagreement"], disagreement = choice.disagreement, f"{1000 * choice.disagreement:.1f}"
         table.add_row(str(choice.index), disagreement, f"{choice.distance:.3g}")
-    ase.io.write(output, [structures[choice.index] for choice in chosen], format="extxyz")
+    write_structures(output, [structures[choice.index] for choice in chosen])
     console.print(table)
     if len(chosen) < count:
         console.print(f"The other frames repeat these; {count} were asked for.")

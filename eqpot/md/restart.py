@@ -11,7 +11,7 @@ import torch
 from ase import Atoms
 from ase.constraints import FixAtoms
 
-from eqpot.checkpoint import parse_checkpoint, write_checkpoint
+from eqpot.checkpoint import parse_checkpoint, restoring, write_checkpoint
 from eqpot.errors import ConfigError
 from eqpot.md.settings import Settings
 from eqpot.md.simulation import Simulation
@@ -48,6 +48,8 @@ def load_restart(
 ) -> tuple[Simulation, dict[str, Any]]:
     """Return the simulation as it was, and the extra mapping; ConfigError if the potential or the settings are not those of the file.
 
+    ModelFileError for a damaged file.
+
     settings: by default those of the file. More steps than it has are allowed; with fewer the run goes on to those of the file.
     """
     try:
@@ -55,20 +57,22 @@ def load_restart(
     except FileNotFoundError as error:
         raise ConfigError(f"There is no restart file {path}; check the folder, or start the run anew.") from error
     header, tensors = parse_checkpoint(content, path)
-    stored = Settings(**header["settings"])
+    with restoring(path):
+        stored, potential_hash = Settings(**header["settings"]), header["potential"]
     if settings is not None:
         # A run that was made longer has its first number of steps in config.yaml.
         settings = settings.model_copy(update={"steps": max(settings.steps, stored.steps)})
     if settings is not None and (differences := _differences(stored, settings)):
         raise ConfigError(f"The run of {path} was started with other settings ({'; '.join(differences)}); resume with the same ones.")
-    if weights_hash(potential) != header["potential"]:
+    if weights_hash(potential) != potential_hash:
         raise ConfigError(f"The run of {path} was started with another potential, or with another dtype; resume with the same one.")
-    tensors = {name: values.to(potential.device) for name, values in tensors.items()}
-    bath = {name.removeprefix("bath."): values for name, values in tensors.items() if name.startswith("bath.")}
-    state = State(**{name: tensors[name] for name in _PLAIN}, bath=bath, step=header["step"])
-    simulation = Simulation(_systems(tensors), potential, settings or stored, uncertainty, committee)
-    simulation.continue_from(state, tensors["degrees_of_freedom"], Memory(**header["watchdog"]))
-    return simulation, header["extra"]
+    with restoring(path):
+        tensors = {name: values.to(potential.device) for name, values in tensors.items()}
+        bath = {name.removeprefix("bath."): values for name, values in tensors.items() if name.startswith("bath.")}
+        state = State(**{name: tensors[name] for name in _PLAIN}, bath=bath, step=header["step"])
+        simulation = Simulation(_systems(tensors), potential, settings or stored, uncertainty, committee)
+        simulation.continue_from(state, tensors["degrees_of_freedom"], Memory(**header["watchdog"]))
+        return simulation, dict(header["extra"])
 
 
 def weights_hash(potential: Potential) -> str:

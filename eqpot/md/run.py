@@ -3,19 +3,18 @@
 import contextlib
 import csv
 import json
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from ase.io.extxyz import write_xyz
+from pydantic import BaseModel, ConfigDict, Field
 
-from eqpot.checkpoint import remove_leftovers
+from eqpot.checkpoint import remove_leftovers, restoring
 from eqpot.errors import ConfigError, SimulationError
-from eqpot.files import write_atomically
+from eqpot.files import whole_folder, write_atomically, write_structures
 from eqpot.md.restart import load_restart, save_restart
 from eqpot.md.settings import Settings
 from eqpot.md.simulation import Simulation
@@ -31,6 +30,16 @@ Callback = tuple[int, Callable[[Simulation], None]]
 """A function, and every how many steps it is called."""
 
 RESTART = "restart.safetensors"
+
+
+class _Extra(BaseModel):
+    """What a restart file says about the run's files."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    formats: list[Literal["extxyz", "traj", "h5md"]]
+    restart_minutes: float
+    marks: dict[str, dict[str, Annotated[int, Field(ge=0)]]]
 
 
 class Run:
@@ -144,17 +153,13 @@ def start_run(
     folder = Path(folder)
     if folder.exists():
         raise ConfigError(f"The output folder {folder} exists; choose another, remove it, or continue it with --resume.")
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     record = record or {"dynamics": json.loads(simulation.settings.model_dump_json())}
-    with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{folder.name}.") as name:
-        staging = Path(name) / "run"
-        staging.mkdir()
+    with whole_folder(folder) as staging:
         (staging / "config.yaml").write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
         run = Run(simulation, staging, {"formats": list(formats), "restart_minutes": restart_minutes, "marks": {}})
         with run._open_outputs():
             run._write_frame()
             run._save()
-        staging.rename(folder)
     run.folder = folder
     return run
 
@@ -170,7 +175,8 @@ def resume_run(
     folder = Path(folder)
     remove_leftovers(folder)
     simulation, extra = load_restart(folder / RESTART, potential, settings, uncertainty, committee)
-    return Run(simulation, folder, extra)
+    with restoring(folder / RESTART):
+        return Run(simulation, folder, _Extra.model_validate(extra).model_dump())
 
 
 def summarize(folder: Path, simulation: Simulation) -> dict[str, Any]:
@@ -200,5 +206,4 @@ def summarize(folder: Path, simulation: Simulation) -> dict[str, Any]:
 
 
 def _write_structures(path: Path, simulation: Simulation, state: State) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        write_xyz(file, [simulation.current_atoms(system, state) for system in range(len(simulation.systems))])
+    write_structures(path, [simulation.current_atoms(system, state) for system in range(len(simulation.systems))])

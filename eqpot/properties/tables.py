@@ -8,14 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from eqpot.errors import ConfigError
-
-
-def check_new(folder: Path) -> None:
-    """Raise ConfigError if there is something at `folder`, which results are to fill."""
-    if folder.exists():
-        raise ConfigError(f"The output folder {folder} exists; choose another or remove it.")
-
 
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     """Write columns [n_rows] as CSV, with the digits that float64 needs."""

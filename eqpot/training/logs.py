@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eqpot.errors import ConfigError
+from eqpot.errors import ConfigError, short
 from eqpot.files import write_atomically
 
 if TYPE_CHECKING:
@@ -32,13 +32,20 @@ def cut(path: Path, length: int) -> None:
 
 
 def resume_timings(path: Path, step: int) -> float:
-    """Drop the timings after a step, and a torn last line, and return the seconds of the latest that is left."""
+    """Drop the timings after a step, and a torn last line, and return the seconds of the latest that is left.
+
+    Raises ConfigError for a table that is none.
+    """
     if not path.exists():
         return 0.0
-    heading, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= step]
+    try:
+        heading, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= step]
+        seconds = float(kept[-1].split(",")[1]) if kept else 0.0
+    except (ValueError, IndexError) as error:
+        raise ConfigError(f"The file {path} is no table of steps and seconds ({short(error)}); bring it back, or remove it.") from error
     write_atomically(path, "".join([heading, *kept]).encode())
-    return float(kept[-1].split(",")[1]) if kept else 0.0
+    return seconds
 
 
 def check_tensorboard() -> None:

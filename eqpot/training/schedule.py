@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from eqpot.checkpoint import restore_attributes
 from eqpot.training.config import OptimizationConfig
 
 _STATE = ("best", "stale", "reductions", "stage", "is_spent")
@@ -30,9 +31,8 @@ class Schedule:
         return {name: getattr(self, name) for name in _STATE}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Put back what `state` returned."""
-        for name in _STATE:
-            setattr(self, name, state[name])
+        """Put back what `state` returned; errors as in `restore_attributes`."""
+        restore_attributes(self, _STATE, state)
 
     @property
     def is_over(self) -> bool:

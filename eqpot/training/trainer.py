@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,10 +12,11 @@ import numpy as np
 import torch
 import yaml
 
-from eqpot.checkpoint import parse_checkpoint, remove_leftovers, write_checkpoint
+from eqpot.checkpoint import parse_checkpoint, remove_leftovers, restore_attributes, restoring, write_checkpoint
 from eqpot.data import Frame, batches_by_size, densities, file_hash, label_graphs
 from eqpot.distances import shortest_distances
-from eqpot.errors import ConfigError, DataError, EqpotError
+from eqpot.errors import ConfigError, DataError, EqpotError, ModelFileError
+from eqpot.files import whole_folder
 from eqpot.model_file import save_potential
 from eqpot.potential import check_device
 from eqpot.shipped import model_path
@@ -248,7 +248,10 @@ class Trainer:
         """Return the bytes of the checkpoint to go on from, or none for a new run; ConfigError if the folder allows neither."""
         path = self._file("checkpoint.safetensors")
         if path.is_file() and (resume or self.processes.restarted):
-            return path.read_bytes()
+            content = path.read_bytes()
+            if not content:
+                raise ModelFileError(f"The checkpoint {path} is empty; bring it back, or start the run anew in another folder.")
+            return content
         if resume:
             raise ConfigError(f"There is no checkpoint in {self.folder} to resume from; remove the folder, if it exists, and start anew.")
         if self.folder.exists():
@@ -257,14 +260,10 @@ class Trainer:
 
     def _make_folder(self) -> None:
         """Make the run folder with its first checkpoint; a kill leaves none or a whole one."""
-        self.folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.folder.absolute().parent, prefix=f".{self.folder.name}.") as name:
-            staging = Path(name) / "run"
-            staging.mkdir()
+        with whole_folder(self.folder) as staging:
             text = yaml.safe_dump(json.loads(self.config.model_dump_json()), sort_keys=False)
             (staging / "config.yaml").write_text(text, encoding="utf-8")
             self._write_checkpoint(staging)
-            staging.rename(self.folder)
 
     def _write_checkpoint(self, folder: Path | None = None) -> None:
         if not self.processes.is_first:
@@ -281,21 +280,24 @@ class Trainer:
         write_checkpoint(folder / "checkpoint.safetensors", state, tensors)
 
     def _restore(self, content: bytes) -> None:
-        state, tensors = parse_checkpoint(content, self._file("checkpoint.safetensors"))
-        settings = {**json.loads(self.config.model_dump_json()), "data files": self.data_description}
-        differences = _differences({**state["config"], "data files": state["data"]}, settings)
+        path = self._file("checkpoint.safetensors")
+        state, tensors = parse_checkpoint(content, path)
+        with restoring(path):
+            old = {**state["config"], "data files": state["data"]}
+        differences = _differences(old, {**json.loads(self.config.model_dump_json()), "data files": self.data_description})
         if differences:
             raise ConfigError(
                 f"The run in {self.folder} was started with other settings ({'; '.join(differences)}); resume with the same ones."
             )
-        for name in _STATE:
-            setattr(self, name, state[name])
-        self.schedule.restore(state)
-        _copy([tensors[f"parameter.{name}"] for name in self.names], self.parameters)
-        _copy([tensors[f"average.{name}"] for name in self.names], self.average)
-        for name, parameter in zip(self.names, self.parameters, strict=True):
-            prefix = f"optimizer.{name}."
-            self.optimizer.restore(parameter, {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
+        with restoring(path):
+            restore_attributes(self, _STATE, state)
+            self.schedule.restore(state)
+            _copy([tensors[f"parameter.{name}"] for name in self.names], self.parameters)
+            _copy([tensors[f"average.{name}"] for name in self.names], self.average)
+            for name, parameter in zip(self.names, self.parameters, strict=True):
+                prefix = f"optimizer.{name}."
+                own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+                self.optimizer.restore(parameter, own)
         if self.processes.is_first:
             remove_leftovers(self.folder)
             cut(self._file("metrics.csv"), self.metrics_length)
