@@ -20,6 +20,7 @@ OUTPUTS = {
     "relax": ("relax", "--potential", "p.safetensors", "--structure", "a.xyz", "--steps", "2", "-o", "OUT"),
     "eos": ("eos", "--potential", "silicon", "--structure", "crystal.extxyz", "-o", "OUT", "--points", "5"),
     "phonons": ("phonons", "--potential", "p.safetensors", "--structure", "a.xyz", "-o", "OUT"),
+    "elastic": ("elastic", "--potential", "silicon", "--structure", "crystal.extxyz", "-o", "OUT"),
     "export": ("export", "p.safetensors", "-o", "OUT"),
     "compress": ("compress", "p.safetensors", "-o", "OUT", "--data", "frames.extxyz", "--spacing", "0.3"),
     "calibrate": ("calibrate", "p.safetensors", "--train", "frames.extxyz", "--valid", "frames.extxyz", "-o", "OUT"),
