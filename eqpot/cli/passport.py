@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @command
 def passport(
     potential: Annotated[Path, typer.Argument(help="Model file; its passport is written beside it, as passport.json.")],
-    data: Annotated[Path | None, typer.Option(help="Labelled test frames.")] = None,
+    data: Annotated[list[Path] | None, typer.Option(help="Labelled test frames; several times for several files.")] = None,
     structure: Annotated[Path | None, typer.Option(help="Structure near equilibrium; by default structure.extxyz beside the file.")] = None,
     picoseconds: Annotated[float, typer.Option(min=0.1, help="Length of the run at constant energy.")] = 10.0,
     energy_key: Annotated[str, typer.Option(help="Name of the energy in the data.")] = "energy",
@@ -36,7 +36,7 @@ def passport(
     atoms = read_structure(structure or potential.parent / "structure.extxyz")
     errors = None
     if data:
-        errors = errors_on(load_potential(potential), read_frames(data, LabelKeys(energy_key, forces_key, stress_key or None)), [data])
+        errors = errors_on(load_potential(potential), read_frames(data, LabelKeys(energy_key, forces_key, stress_key or None)), data)
     found = issue(potential, atoms, errors, picoseconds)
     write_passport(found, potential.parent / "passport.json")
     show_passport(f"{potential}", found, markdown)

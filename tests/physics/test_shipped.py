@@ -46,7 +46,7 @@ def rattled(name):
 
 
 def test_all_are_there():
-    assert set(FOLDERS) == {"acetylacetone", "aspirin", "ethanol", "silicon"}
+    assert set(FOLDERS) == {"MoNbTaW", "acetylacetone", "aspirin", "ethanol", "silicon"}
 
 
 @EACH
