@@ -6,10 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 from sphinx.application import Sphinx
 from typer.testing import CliRunner
 
 from eqpot.cli.main import app as command_line
+from eqpot.network.orientations import spherical_design
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,6 +42,20 @@ def _arguments(_: dict[str, Any], script: dict[str, Any]) -> list[str]:
     return ["--output", folder] if "--output" in code else [folder] if "sys.argv[1]" in code else []
 
 
+def _draw_grid() -> Path:
+    """The 24 orientations of the default network: the picture of examples that draw nothing."""
+    points = spherical_design(24).numpy()
+    figure, axes = plt.subplots(figsize=(4, 4))
+    axes.add_patch(plt.Circle((0, 0), 1, color="#eef3f8"))
+    axes.scatter(points[:, 0], points[:, 1], s=60 + 40 * points[:, 2], c=points[:, 2], cmap="Blues", vmin=-2, vmax=1)
+    axes.set(aspect="equal", xlim=(-1.15, 1.15), ylim=(-1.15, 1.15))
+    axes.axis("off")
+    path = Path(tempfile.mkdtemp()) / "grid.png"
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+    return path
+
+
 sphinx_gallery_conf = {
     "examples_dirs": str(ROOT / "examples"),
     "gallery_dirs": "examples",
@@ -50,12 +66,14 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "remove_config_comments": True,
     "download_all_examples": False,
+    "min_reported_time": 3600,
+    "default_thumb_file": str(_draw_grid()),
     "plot_gallery": "True",
 }
 
 
 def _card(path: Path) -> str:
-    return re.sub(r"^#", "##", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return re.sub(r"^#", "##", path.read_text(encoding="utf-8"), flags=re.MULTILINE).replace("](../../docs/", "](")
 
 
 def _commands() -> str:
