@@ -196,7 +196,7 @@ def read_passport(path: str | Path) -> Passport:
     try:
         return Passport.model_validate_json(Path(path).read_bytes())
     except ValidationError as error:
-        raise ModelFileError(f"{path} is not a passport: {explain(Passport, error)}") from error
+        raise ModelFileError(f"{path} is not a passport ({explain(Passport, error)}); measure it again with `eqpot passport`.") from error
 
 
 def rows(passport: Passport) -> list[tuple[str, str]]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from eqpot.errors import ModelFileError, short
+
 _INDEX = "potentials/index.yaml"
 
 
@@ -29,8 +31,11 @@ def shipped() -> dict[str, Shipped]:
     index = _find_index()
     if index is None:
         return {}
-    entries = yaml.safe_load(index.read_text())
-    return {name: Shipped(name, index.parent / name / "potential.safetensors", **entry) for name, entry in entries.items()}
+    try:
+        entries = yaml.safe_load(index.read_text(encoding="utf-8"))
+        return {name: Shipped(name, index.parent / name / "potential.safetensors", **entry) for name, entry in entries.items()}
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        raise ModelFileError(f"The index of shipped potentials {index} is damaged ({short(error)}); install eqpot again.") from error
 
 
 def model_path(name: str | Path) -> Path:

@@ -50,7 +50,14 @@ def load_frames(path: Path, origin: str, weight: float) -> tuple[list[Frame], di
     content = read_tensors(path)
     if content is None:
         return None
-    arrays, notes = {name: tensor.numpy() for name, tensor in content[0].items()}, content[1]
+    try:
+        return _frames({name: tensor.numpy() for name, tensor in content[0].items()}, origin, weight), content[1]
+    except (LookupError, TypeError, ValueError):
+        _logger.warning("The cached file %s is damaged and is made again", path)
+        return None
+
+
+def _frames(arrays: dict[str, np.ndarray], origin: str, weight: float) -> list[Frame]:
     frames = []
     for i, (start, end) in enumerate(pairwise([0, *np.cumsum(arrays["count"]).tolist()])):
         atoms = Atoms(arrays["numbers"][start:end], arrays["positions"][start:end], cell=arrays["cell"][i], pbc=arrays["pbc"][i])
@@ -65,7 +72,7 @@ def load_frames(path: Path, origin: str, weight: float) -> tuple[list[Frame], di
                 weight,
             )
         )
-    return frames, notes
+    return frames
 
 
 def write_tensors(path: Path, arrays: dict[str, np.ndarray], notes: dict[str, Any]) -> None:
@@ -91,6 +98,6 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] |
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["notes"])  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
         _logger.warning("The cached file %s is damaged and is made again", path)
         return None

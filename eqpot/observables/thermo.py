@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from eqpot.errors import DataError
+from eqpot.errors import DataError, short
 from eqpot.observables.series import Average, average
 from eqpot.units import BOLTZMANN
+
+_ALWAYS = {"step", "time_fs", "temperature_k", "potential_energy_ev", "kinetic_energy_ev", "conserved_energy_ev"}
+"""Columns of every run."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,19 @@ def read_thermo(folder: str | Path) -> dict[str, np.ndarray]:
         if rows and len(rows[-1]) < len(names):
             del rows[-1]
         table = np.array([[float(value) for value in row] for row in rows]).reshape(-1, len(names))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a table of numbers ({error}); name a run folder of `eqpot md`.") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table of numbers ({short(error)}); name a run folder of `eqpot md`.") from error
     if len(table) == 0:
         raise DataError(f"{path} has no rows; wait for the run's first one.")
     columns = dict(zip(names, table.T, strict=True))
+    if missing := _ALWAYS - columns.keys():
+        raise DataError(f"{path} has no columns {', '.join(sorted(missing))}; name a run folder of `eqpot md`.")
+    if not np.isfinite(table).all():
+        raise DataError(f"{path} holds NaN or infinity; cut it before they do.")
     systems = columns.pop("system", None)
     if systems is None:
         return columns
-    n_systems = int(systems.max()) + 1
+    n_systems = len(np.unique(systems))
     n_rows = len(systems) // n_systems
     if not np.array_equal(systems[: n_rows * n_systems], np.tile(np.arange(n_systems), n_rows)):
         raise DataError(f"{path} does not list systems 0 to {n_systems - 1} at every step; name a run folder of `eqpot md`.")

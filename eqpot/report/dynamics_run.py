@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from ase import Atoms
 
-from eqpot.errors import ConfigError, DataError
+from eqpot.config_file import parse_yaml
+from eqpot.errors import ConfigError, DataError, short
 from eqpot.md import Settings
 from eqpot.observables import Trajectory, density, equilibration, read_thermo, read_trajectories
 
@@ -82,7 +82,10 @@ def read_run(folder: str | Path, discard: float | None = None) -> DynamicsRun:
     if n_systems != len(trajectories):
         raise DataError(f"{folder} has {len(trajectories)} trajectories and a table of {n_systems} systems; restore what is missing.")
     settings, has_ended = _settings(folder)
-    conditions = _Conditions(settings, n_systems)
+    try:
+        conditions = _Conditions(settings, n_systems)
+    except ConfigError as error:
+        raise ConfigError(f"{folder}: {error}") from error
     members: dict[tuple[Any, ...], list[int]] = {}
     for system, trajectory in enumerate(trajectories):
         start = (trajectory.numbers.tobytes(), trajectory.positions[0].tobytes(), trajectory.cells[0].tobytes(), conditions.of(system))
@@ -101,10 +104,14 @@ def read_run(folder: str | Path, discard: float | None = None) -> DynamicsRun:
 def _settings(folder: Path) -> tuple[dict[str, Any], bool]:
     """Return the settings of the dynamics, and whether the run has ended."""
     summary, config = folder / "summary.json", folder / "config.yaml"
-    if summary.is_file():
-        return json.loads(summary.read_text(encoding="utf-8")), True
-    values = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    return dict(values.get("dynamics", {})), False
+    path = summary if summary.is_file() else config
+    try:
+        if path == summary:
+            return dict(json.loads(summary.read_text(encoding="utf-8"))), True
+        values = parse_yaml(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        return dict(values.get("dynamics", {})), False
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path} does not hold the settings of a run ({short(error)}); bring back what `eqpot md` wrote.") from error
 
 
 @dataclass(frozen=True)

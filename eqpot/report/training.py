@@ -19,7 +19,7 @@ from eqpot.calculator import EqpotCalculator
 from eqpot.calibration import reliability
 from eqpot.config_file import load_config
 from eqpot.data import Frame, read_frames
-from eqpot.errors import ConfigError
+from eqpot.errors import ConfigError, DataError, short
 from eqpot.model_file import ModelHeader, load_potential, read_header
 from eqpot.neighbors import neighbor_list
 from eqpot.report.page import COLORS, Page, panel
@@ -75,9 +75,12 @@ def report_training(folder: str | Path, output: str | Path, data: Sequence[str |
 
 
 def _read_columns(path: Path) -> dict[str, np.ndarray]:
-    with path.open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+    try:
+        with path.open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+    except (ValueError, TypeError, LookupError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table of numbers ({short(error)}); bring back what `eqpot train` wrote.") from error
 
 
 def _subtitle(header: ModelHeader, config: TrainConfig, metrics: dict[str, np.ndarray], timings: dict[str, np.ndarray]) -> str:
