@@ -47,15 +47,25 @@ def start(target, *arguments):
     return process
 
 
-def train(folder: Path) -> None:
-    """Run `eqpot train` in a folder with a config.yaml, going on from a checkpoint if there is one."""
+def command(folder: Path, *arguments: str) -> None:
+    """Run `eqpot` in a folder, whose file `output` receives what it says."""
     torch.set_num_threads(1)
     os.chdir(folder)
-    sys.argv = ["eqpot", "train", "config.yaml", "--no-passport", *(["--resume"] if Path("run").exists() else [])]
+    sys.argv = ["eqpot", *arguments]
     with Path("output").open("a") as output:
         # rich looks for these when it writes.
         sys.stdout = sys.stderr = output
         app()
+
+
+def train(folder: Path) -> None:
+    """Run `eqpot train` in a folder with a config.yaml, going on from a checkpoint if there is one."""
+    command(folder, "train", "config.yaml", "--no-passport", *(["--resume"] if (folder / "run").exists() else []))
+
+
+def md(folder: Path) -> None:
+    """Run `eqpot md` in a folder with a config.yaml, going on from a restart file if there is one."""
+    command(folder, "md", *(["--resume", "run"] if (folder / "run").exists() else ["config.yaml"]))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -91,7 +91,7 @@ def test_gradients_of_two_processes_are_those_of_one(tmp_path):
 def torchrun(folder, *options):
     with (folder / "log").open("a") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", *options, "-m", "eqpot", "train", "config.yaml"],
+            [sys.executable, "-m", "torch.distributed.run", *options, "-m", "eqpot", "train", "config.yaml", "--no-passport"],
             cwd=folder, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
