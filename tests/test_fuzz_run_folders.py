@@ -80,7 +80,7 @@ ROWS = ["", "a,b\n1,2\n", "\x00\n", "system,step\n", "step,time_fs\n1,2\n", f"{'
 def test_a43_tables_that_are_none(tmp_path, text):
     (tmp_path / "thermo.csv").write_text(text)
     with pytest.raises(DataError, match="thermo.csv"):
-        read_thermo(tmp_path)
+        read_run(tmp_path)
 
 
 @pytest.mark.parametrize("system", ["nan", "-1", "1e12", "0.5"])

@@ -12,9 +12,6 @@ from eqpot.errors import DataError, short
 from eqpot.observables.series import Average, average
 from eqpot.units import BOLTZMANN
 
-_ALWAYS = {"step", "time_fs", "temperature_k", "potential_energy_ev", "kinetic_energy_ev", "conserved_energy_ev"}
-"""Columns of every run."""
-
 
 @dataclass(frozen=True)
 class CanonicalTest:
@@ -50,8 +47,6 @@ def read_thermo(folder: str | Path) -> dict[str, np.ndarray]:
     if len(table) == 0:
         raise DataError(f"{path} has no rows; wait for the run's first one.")
     columns = dict(zip(names, table.T, strict=True))
-    if missing := _ALWAYS - columns.keys():
-        raise DataError(f"{path} has no columns {', '.join(sorted(missing))}; name a run folder of `eqpot md`.")
     if not np.isfinite(table).all():
         raise DataError(f"{path} holds NaN or infinity; cut it before they do.")
     systems = columns.pop("system", None)

@@ -17,6 +17,9 @@ from eqpot.observables import Trajectory, density, equilibration, read_thermo, r
 FEWEST = 20
 """Rows or frames below which no average, spectrum or displacement is shown."""
 
+_ALWAYS = {"step", "time_fs", "temperature_k", "potential_energy_ev", "kinetic_energy_ev", "conserved_energy_ev"}
+"""Columns of every run."""
+
 _STATIONARY = ("temperature_k", "potential_energy_ev", "pressure_gpa", "volume_ang3")
 """Columns that tell when a run has equilibrated."""
 
@@ -76,7 +79,10 @@ class DynamicsRun:
 def read_run(folder: str | Path, discard: float | None = None) -> DynamicsRun:
     """Read a run folder of `eqpot md`; errors as in `report_dynamics`, which tells what `discard` is, in ps."""
     folder = Path(folder)
-    thermo, trajectories = read_thermo(folder), read_trajectories(folder)
+    thermo = read_thermo(folder)
+    if missing := _ALWAYS - thermo.keys():
+        raise DataError(f"{folder / 'thermo.csv'} has no columns {', '.join(sorted(missing))}; name a run folder of `eqpot md`.")
+    trajectories = read_trajectories(folder)
     columns = {name: np.atleast_2d(values) for name, values in thermo.items()}
     n_systems = len(columns["time_fs"])
     if n_systems != len(trajectories):
