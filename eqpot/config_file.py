@@ -114,6 +114,9 @@ def _suggestion(model: type[BaseModel], location: list[str]) -> str:
             # The place in a list, whose members the annotation names.
             prefix += f"{part}."
             continue
+        if part not in model.model_fields:
+            # The member of a union, which pydantic puts between a key and those below.
+            continue
         nested = _models(model.model_fields[part].annotation)
         if not nested:
             return ""
