@@ -105,6 +105,13 @@ def test_a43_metrics_and_passports(tmp_path, data):
     told(read_passport, tmp_path / "passport.json")
 
 
+def test_an_unknown_key_where_a_value_may_be_of_several_kinds(tmp_path):
+    values = json.loads(PASSPORT)
+    values["conservation"]["picosecond"] = 1.0
+    (tmp_path / "passport.json").write_text(json.dumps(values))
+    assert "the nearest known key is 'conservation.picoseconds'" in told(read_passport, tmp_path / "passport.json")
+
+
 @pytest.mark.parametrize("text", ["", "[", "[]", "silicon:\n", "silicon: {elements: [Si]}\n", "a: &a [*a]\n"])
 def test_an_index_that_is_none(tmp_path, monkeypatch, text):
     (tmp_path / "index.yaml").write_text(text)
