@@ -70,9 +70,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     **dict.fromkeys(MOLECULES, MOLECULE),
     "ethanol": {"network": FINE, "training": {**decay(1600 * 190), "epochs": 1600, "energy_weight": 3}},
     "acetylacetone": {"network": {**FINE, "cutoff": 4.5}, "training": {**decay(400 * 90), "epochs": 400, "energy_weight": 3}},
-    **dict.fromkeys(("lithium", "silicon"), CRYSTAL),
-    "molybdenum": {"training": {**CRYSTAL["training"], "energy_weight": 300}},
-    "copper": {"training": {"weight_decay": 0.04, "epochs": 40, "energy_weight": 300}},
+    **dict.fromkeys(("lithium", "molybdenum", "silicon"), CRYSTAL),
+    "copper": {"training": {"weight_decay": 0.04, "epochs": 40}},
     "MoNbTaW": {"training": {"weight_decay": 0.014, "epochs": 10}},
 }
 """What differs from the defaults of `eqpot train` when eqpot alone is trained to the end."""
