@@ -5,7 +5,7 @@ BIN := .venv/bin
 EQPOT_PEERS ?= .peers
 PEERS := mace nequip schnetpack torchsim
 
-.PHONY: install demo test lint docs slow zoo cluster ecosystem peers clean
+.PHONY: install demo test lint coverage docs slow zoo cluster ecosystem peers clean
 
 install: .venv/installed
 
@@ -28,6 +28,10 @@ lint: install
 # Tests wait for one another where they share what is slow to make, so a file stays with one process.
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# Lines of eqpot/ that the tests run; TorchScript and compiled steps run some that it does not see.
+coverage: install
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered
 
 docs: install
 	$(BIN)/python -m sphinx --quiet --fail-on-warning -b html docs docs/_build

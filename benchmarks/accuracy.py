@@ -69,6 +69,7 @@ MOLECULE = {"network": {**FINE, "cutoff": 4.5}, "training": {**decay(800 * 190),
 RECIPES: dict[str, dict[str, Any]] = {
     **dict.fromkeys(MOLECULES, MOLECULE),
     "ethanol": {"network": FINE, "training": {**decay(1600 * 190), "epochs": 1600, "energy_weight": 3}},
+    "molecules": {"network": {"cutoff": 4.5}, "training": {**decay(100 * 1900), "epochs": 100, "energy_weight": 3}},
     "acetylacetone": {"network": {**FINE, "cutoff": 4.5}, "training": {**decay(400 * 90), "epochs": 400, "energy_weight": 3}},
     **dict.fromkeys(("lithium", "molybdenum", "silicon"), CRYSTAL),
     "copper": {"training": {"weight_decay": 0.04, "epochs": 40}},

@@ -16,6 +16,7 @@ Results = dict[str, dict[str, Row]]
 CRYSTAL = ("energy_per_atom_mae", "force_mae", "stress_mae")
 KINDS: dict[str, tuple[str, Mapping[str, Mapping[str, Errors]], Sequence[str]]] = {
     "molecules": ("molecule, MAE: energy, meV / force, meV/Å", published.MOLECULES, ("energy_mae", "force_mae")),
+    "together": ("one potential for all, MAE: energy, meV / force, meV/Å", published.TOGETHER, ("energy_mae", "force_mae")),
     "acetylacetone": ("300 K, RMSE: energy, meV / force, meV/Å", published.ACETYLACETONE, ("energy_rmse", "force_rmse")),
     "crystals": ("MAE: energy, meV/atom / force, meV/Å / stress, GPa", published.CRYSTALS, CRYSTAL),
 }

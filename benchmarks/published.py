@@ -40,6 +40,9 @@ MOLECULES = {
     )
 }
 
+TOGETHER = {f"molecules, {name}": errors for name, errors in MOLECULES.items()}
+"""Beside one potential for all molecules, those for each alone."""
+
 ACETYLACETONE = {
     "acetylacetone": {"MACE": Errors(0.9, 5.1), "NequIP": Errors(0.81, 5.90), "BOTNet": Errors(0.89, 6.3)},
 }

@@ -18,7 +18,7 @@ from typing import Any
 class Task:
     """Data to learn from, and the settings of `eqpot train` that belong to them; where there are several tests, they have names."""
 
-    train: str
+    train: str | tuple[str, ...]
     tests: Mapping[str, str]
     data: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Task:
         return {
             "output": output,
             "seed": seed,
-            "data": {**self.data, "train": folder / self.train},
+            "data": {**self.data, "train": [folder / path for path in ((self.train,) if isinstance(self.train, str) else self.train)]},
             "network": network,
             "training": {**self.training, **training},
         }
@@ -56,6 +56,12 @@ _CRYSTAL = {"batch_size": 2, "energy_weight": 30}
 
 TASKS = {
     **{name: Task(f"rmd17/rmd17_{name}_train_01.npz", {"": f"rmd17/rmd17_{name}_test_01.npz"}, ORDERED) for name in MOLECULES},
+    # Of every file 950 frames on average, for one potential of all.
+    "molecules": Task(
+        tuple(f"rmd17/rmd17_{name}_train_01.npz" for name in MOLECULES),
+        {name: f"rmd17/rmd17_{name}_test_01.npz" for name in MOLECULES},
+        {"n_train": 9500, "n_valid": 500},
+    ),
     "acetylacetone": Task(
         "acac/train_300K.extxyz.gz", {"": "acac/test_MD_300K.extxyz.gz"}, {"n_train": 450, "n_valid": 50, "reference_energies": "mean"}
     ),
