@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from eqpot import load_potential
+from eqpot.checkpoint import parse_checkpoint, write_checkpoint
 from eqpot.config_file import load_config
+from eqpot.errors import ConfigError
 from eqpot.md import resume_run
 from eqpot.md.run import RESTART
 from eqpot.observables import read_thermo, read_trajectories
@@ -43,6 +46,18 @@ def test_training(tmp_path, monkeypatch):
     expected = json.loads((MUSEUM / "training.json").read_text())
     assert trainer.errors["energy_rmse_mev"] == pytest.approx(expected["energy_rmse_mev"], rel=1e-3)
     assert load_potential("run/potential.safetensors").elements == [1]
+
+
+def test_a_key_that_came_later_has_had_its_default(tmp_path, monkeypatch):
+    shutil.copytree(MUSEUM / "training", tmp_path / "training")
+    monkeypatch.chdir(tmp_path / "training")
+    path = Path("run/checkpoint.safetensors")
+    state, tensors = parse_checkpoint(path.read_bytes(), path)
+    del state["config"]["training"]["threads"], state["data"]["validation_frames"]
+    write_checkpoint(path, state, tensors)
+    Trainer(load_config(TrainConfig, "config.yaml"), resume=True)
+    with pytest.raises(ConfigError, match="training.threads: 1 -> 2"):
+        Trainer(load_config(TrainConfig, "config.yaml", ["training.threads=2"]), resume=True)
 
 
 def test_a_restart_file_of_before_has_no_hash():

@@ -283,8 +283,11 @@ class Trainer:
         path = self._file("checkpoint.safetensors")
         state, tensors = parse_checkpoint(content, path)
         with restoring(path):
-            old = {**state["config"], "data files": state["data"]}
-        differences = _differences(old, {**json.loads(self.config.model_dump_json()), "data files": self.data_description})
+            # Keys that came later have had their defaults.
+            started = TrainConfig.model_validate(state["config"])
+            described = {name: self.data_description.get(name) for name in state["data"]}
+            old = {**json.loads(started.model_dump_json()), "data files": dict(state["data"])}
+        differences = _differences(old, {**json.loads(self.config.model_dump_json()), "data files": described})
         if differences:
             raise ConfigError(
                 f"The run in {self.folder} was started with other settings ({'; '.join(differences)}); resume with the same ones."
