@@ -19,7 +19,7 @@ from reference_helpers import GOLDEN
 
 CONFIG = {
     "data": {"train": str(ETHANOL), "n_train": 10, "n_valid": 5, "reference_energies": "mean"},
-    "network": {"n_channels": 4, "radial_width": 8, "cutoff": 3.0},
+    "network": {"n_channels": 16, "radial_width": 8, "cutoff": 3.0},
     "training": {"epochs": 2, "validate_every": 1},
 }
 
