@@ -25,12 +25,12 @@ from tasks import TASKS, Task
 
 from eqpot import load_potential
 from eqpot.data import label_graphs, read_frames
+from eqpot.exactness import rotation_error
 from eqpot.files import write_atomically
 from eqpot.graph import AtomGraph
 from eqpot.model_file import save_potential
 from eqpot.neighbors import build_graph
 from eqpot.network.config import NetworkConfig
-from eqpot.passport import rotation_error
 from eqpot.potential import Potential
 from eqpot.training import TrainConfig, Trainer, evaluate
 from eqpot.training.start import read_split, start_potential

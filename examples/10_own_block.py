@@ -13,10 +13,10 @@ from torch import nn
 
 from eqpot.data import label_graphs, read_frames
 from eqpot.data.batches import collate_labelled
+from eqpot.exactness import extensivity_error, force_deviation, rotation_error
 from eqpot.network.blocks import ProductBlock
 from eqpot.network.config import NetworkConfig
 from eqpot.network.fibre_bundle import FibreBundleNetwork
-from eqpot.passport import extensivity_error, force_deviation, rotation_error
 from eqpot.potential import Potential
 
 STEPS = 100

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.build import molecule
+from ase.calculators.calculator import Calculator, all_changes
 from scipy.spatial.transform import Rotation
 
 from eqpot.neighbors import build_graph
@@ -75,3 +76,17 @@ def crystal(symbols: str = "CO", pbc=True) -> Atoms:
     random = np.random.default_rng(3)
     cell = 3.1 * (np.eye(3) + 0.2 * random.normal(size=(3, 3)))
     return Atoms(symbols, scaled_positions=[[0.02, 0.0, 0.1], [0.45, 0.55, 0.5]], cell=cell, pbc=pbc)
+
+
+class Noisy(Calculator):
+    """Forces of noise of a size, which no optimizer brings to rest."""
+
+    implemented_properties = ("energy", "forces", "stress")
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.generator = size, np.random.default_rng(0)
+
+    def calculate(self, atoms, properties, changes=all_changes):
+        super().calculate(atoms, properties, changes)
+        self.results = {"energy": 0.0, "forces": self.generator.normal(0, self.size, (len(atoms), 3)), "stress": np.zeros(6)}

@@ -13,19 +13,10 @@ from typer.testing import CliRunner
 from eqpot.cli.main import app
 from eqpot.data import read_frames
 from eqpot.errors import ModelFileError
+from eqpot.exactness import cutoff_jump, extensivity_error, force_deviation, rotation_error, stress_deviation
 from eqpot.model_file import save_potential
 from eqpot.network.config import NetworkConfig
-from eqpot.passport import (
-    cutoff_jump,
-    extensivity_error,
-    force_deviation,
-    issue,
-    issue_of_run,
-    read_passport,
-    rotation_error,
-    rows,
-    stress_deviation,
-)
+from eqpot.passport import issue, issue_of_run, read_passport, rows
 from eqpot.training import TrainConfig, Trainer
 from helpers import ROOT, SILICON, random_potential
 

@@ -13,20 +13,11 @@ from scipy.spatial.transform import Rotation
 from eqpot import EqpotCalculator, load_potential
 from eqpot.config_file import load_config
 from eqpot.data import file_hash, label_graphs, read_frames
+from eqpot.exactness import cutoff_jump, energy_of, extensivity_error, force_deviation, result_of, rotation_error, stress_deviation
 from eqpot.export.torchscript import export_torchscript
 from eqpot.md import Settings, Simulation
 from eqpot.model_file import read_header
-from eqpot.passport import (
-    cutoff_jump,
-    energy_of,
-    extensivity_error,
-    force_deviation,
-    read_passport,
-    result_of,
-    rotation_error,
-    rows,
-    stress_deviation,
-)
+from eqpot.passport import read_passport, rows
 from eqpot.training import TrainConfig, evaluate
 from eqpot.units import GIGAPASCAL
 from helpers import ASPIRIN, ETHANOL, ROOT, SILICON

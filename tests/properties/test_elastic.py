@@ -18,6 +18,7 @@ from eqpot.errors import ConfigError, DataError, SimulationError
 from eqpot.properties import elastic_constants, relax
 from eqpot.properties.elastic import Averages, ElasticConstants
 from eqpot.units import GIGAPASCAL
+from helpers import Noisy
 
 SIGMA, EPSILON = 2.5, 0.4
 BOND = 2 ** (1 / 6) * SIGMA
@@ -237,21 +238,7 @@ def test_atoms_that_do_not_reach_one_another():
         elastic_constants(atoms)
 
 
-class Noisy(Calculator):
-    """Forces of noise, which no optimizer brings to rest."""
-
-    implemented_properties = ("energy", "forces", "stress")
-
-    def __init__(self):
-        super().__init__()
-        self.generator = np.random.default_rng(0)
-
-    def calculate(self, atoms, properties, changes=all_changes):
-        super().calculate(atoms, properties, changes)
-        self.results = {"energy": 0.0, "forces": self.generator.normal(0, 1e-3, (len(atoms), 3)), "stress": np.zeros(6)}
-
-
 def test_atoms_that_do_not_relax(hexagonal):
-    hexagonal.calc = Noisy()
+    hexagonal.calc = Noisy(1e-3)
     with pytest.raises(SimulationError, match=r"strain of 0.005 \(xx\) the atoms have not relaxed"):
         elastic_constants(hexagonal)

@@ -9,7 +9,7 @@ from ase.calculators.lj import LennardJones
 from eqpot import EqpotCalculator
 from eqpot.errors import DataError, SimulationError
 from eqpot.properties import relax, vacancy_energy
-from helpers import ROOT
+from helpers import ROOT, Noisy
 
 SIGMA, EPSILON = 2.5, 0.4
 BOND = 2 ** (1 / 6) * SIGMA
@@ -79,21 +79,7 @@ def test_what_has_no_vacancy_energy(crystal):
             vacancy_energy(atoms)
 
 
-class Noisy(Calculator):
-    """Forces of noise, which no optimizer brings to rest."""
-
-    implemented_properties = ("energy", "forces", "stress")
-
-    def __init__(self):
-        super().__init__()
-        self.generator = np.random.default_rng(0)
-
-    def calculate(self, atoms, properties, changes=all_changes):
-        super().calculate(atoms, properties, changes)
-        self.results = {"energy": 0.0, "forces": self.generator.normal(0, 0.1, (len(atoms), 3)), "stress": np.zeros(6)}
-
-
 def test_a_vacancy_that_does_not_relax(crystal):
-    crystal.calc = Noisy()
+    crystal.calc = Noisy(0.1)
     with pytest.raises(SimulationError, match=r"with a vacancy has not relaxed to 0.001 eV/Å in 500 steps"):
         vacancy_energy(crystal)
