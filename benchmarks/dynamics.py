@@ -21,8 +21,9 @@ import torch
 from ase import Atoms, units
 from ase.build import bulk
 from ase.md.verlet import VelocityVerlet
+from measured import Table, quartiles, with_error
 
-from contest import Contestant, ratios, spread, start
+from contest import Contestant, ratios, start
 from eqpot import EqpotCalculator, load_potential
 from eqpot.graph import edge_vectors
 from eqpot.md import Settings, Simulation, resume_run, start_run
@@ -96,14 +97,13 @@ def step_of_kernel(simulation: Simulation) -> Callable[[], object] | None:
     return lambda: kernel(vectors, species, graph.edge_index)
 
 
-def speed(rounds: int, threads: int, cases: Sequence[tuple[str, float, int]] = CASES) -> None:
+def speed(rounds: int, threads: int, keep: bool = False, cases: Sequence[tuple[str, float, int]] = CASES) -> None:
     """Print what a step costs beside its parts and beside other ways to take it.
 
     On one thread in CPU time, as nothing waits: a few per cent are asked for, which on a machine that has more to do the clock on the
     wall does not tell.
     """
     clock = time.process_time if threads == 1 else time.perf_counter
-    print(f"Medians of {rounds} rounds, quartiles in brackets; {threads} thread(s), torch {torch.__version__}.")
     for name, timestep, replicas in cases:
         system = STRUCTURES[name]()
         simulation = simulation_of(name, [system] * replicas, timestep=timestep)
@@ -128,10 +128,14 @@ def speed(rounds: int, threads: int, cases: Sequence[tuple[str, float, int]] = C
         for what in times:
             if "one after the other" in what:
                 times[what] = [replicas * value for value in times[what]]
-        print(f"\n### {replicas} x {len(system)} atoms of {name}\n\n| what | ms | times the NVE step |\n| --- | --- | --- |")
+        table = Table(f"step {replicas} {name}", keep, rounds=rounds, threads=threads)
         for what, values in times.items():
-            print(f"| {what} | {spread([1e3 * value for value in values])} | {spread(ratios(values, times[STEP]))} |", flush=True)
-        print(f"\nA step costs {spread(ratios(times[STEP], times[CALL]))} calls of the potential.", flush=True)
+            cells = {
+                "ms": [1e3 * value for value in values],
+                "times the NVE step": ratios(values, times[STEP]),
+                "times a call of the potential": ratios(values, times[CALL]),
+            }
+            table.add({f"{replicas} x {len(system)} atoms of {name}": what}, {label: quartiles(cell) for label, cell in cells.items()})
 
 
 def check_energy(simulation: Simulation, energy: float) -> None:
@@ -141,9 +145,11 @@ def check_energy(simulation: Simulation, energy: float) -> None:
         raise ArithmeticError(f"torch-sim has a potential energy of {energy} eV after {WARM_UP} steps, eqpot of {ours} eV")
 
 
-def drift(runs: Path, systems: Sequence[str], dtypes: Sequence[str], timesteps: Sequence[float], picoseconds: float) -> None:
+def drift(
+    runs: Path, systems: Sequence[str], dtypes: Sequence[str], timesteps: Sequence[float], picoseconds: float, keep: bool = False
+) -> None:
     """Print drift and fluctuation of the total energy in NVE; a run that was stopped, or is to be longer, goes on where it stood."""
-    print("| atoms | dtype | timestep, fs | ps | K | drift, meV/atom/ps | fluctuation, meV/atom |\n|" + 7 * " --- |")
+    table = Table("drift", keep)
     for name, dtype, timestep in product(systems, dtypes, timesteps):
         folder = runs / f"{name}_{dtype}_{timestep:g}fs"
         potential, n_steps = load_potential(model(name), dtype=dtype), round(1000 * picoseconds / timestep)
@@ -156,25 +162,27 @@ def drift(runs: Path, systems: Sequence[str], dtypes: Sequence[str], timesteps: 
         times, energies = thermo["time_fs"] / 1000, 1000 * thermo["total_energy_ev"] / n_atoms
         fit = line(times, energies)
         rest = np.std(energies - fit.slope * times)
-        run_of = f"{n_atoms} of {name} | {dtype} | {timestep:g} | {times[-1]:g} | {thermo['temperature_k'].mean():.0f}"
-        print(f"| {run_of} | {fit.slope:.1e} ± {fit.error:.0e} | {rest:.1e} |", flush=True)
+        values = {"ps": float(times[-1]), "K": round(thermo["temperature_k"].mean())}
+        errors = {"drift, meV/atom/ps": with_error(fit.slope, fit.error), "fluctuation, meV/atom": float(rest)}
+        table.add({"atoms": f"{n_atoms} of {name}", "dtype": dtype, "time step, fs": timestep}, {**values, **errors})
 
 
-def memory(steps: int) -> None:
+def memory(steps: int, keep: bool = False) -> None:
     """Print the resident memory of NVT dynamics after a tenth of the steps and after all, of steps alone and of a run that writes files."""
-    print(f"| {steps:,} steps of ethanol, nvt | MB after a tenth | MB at the end | growth, % |\n| --- | --- | --- | --- |")
+    table = Table("memory", keep)
     settings = Settings(ensemble="nvt", temperature=300.0, seed=0, steps=steps)
     simulation, seen = Simulation(ethanol(), load_potential(model("ethanol")), settings), []
     for number in range(1, steps + 1):
         simulation.step()
         if number in (steps // 10, steps):
             seen.append(resident_memory())
-    print(_growth("steps alone", seen), flush=True)
+    table.add({f"{steps:,} steps of ethanol, nvt": "steps alone"}, _growth(seen))
     simulation, seen = Simulation(ethanol(), load_potential(model("ethanol")), settings), []
     with tempfile.TemporaryDirectory() as folder:
         run = start_run(simulation, Path(folder) / "run", ("extxyz", "traj", "h5md"), restart_minutes=0.05)
         run.run(callbacks=[(steps // 10, lambda _: seen.append(resident_memory()))])
-    print(_growth("a run: thermo, restart file every 3 s, extxyz, traj and h5md every 10 steps", seen), flush=True)
+    what = "a run: thermo, restart file every 3 s, extxyz, traj and h5md every 10 steps"
+    table.add({f"{steps:,} steps of ethanol, nvt": what}, _growth(seen))
 
 
 def resident_memory() -> float:
@@ -186,8 +194,12 @@ def resident_memory() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def _growth(what: str, seen: Sequence[float]) -> str:
-    return f"| {what} | {seen[0]:.1f} | {seen[-1]:.1f} | {100 * (seen[-1] / seen[0] - 1):.2f} |"
+def _growth(seen: Sequence[float]) -> dict[str, str]:
+    return {
+        "MB after a tenth": f"{seen[0]:.1f}",
+        "MB at the end": f"{seen[-1]:.1f}",
+        "growth, %": f"{100 * (seen[-1] / seen[0] - 1):.2f}",
+    }
 
 
 def main() -> None:
@@ -203,14 +215,15 @@ def main() -> None:
     parser.add_argument("--picoseconds", type=float, default=100.0, help="length of the runs of --drift")
     parser.add_argument("--steps", type=int, default=100_000, help="steps of --memory")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--keep", action="store_true", help="put the rows into docs/measured.jsonl")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.drift:
-        drift(arguments.runs, arguments.systems, arguments.dtypes, arguments.timesteps, arguments.picoseconds)
+        drift(arguments.runs, arguments.systems, arguments.dtypes, arguments.timesteps, arguments.picoseconds, arguments.keep)
     elif arguments.memory:
-        memory(arguments.steps)
+        memory(arguments.steps, arguments.keep)
     else:
-        speed(arguments.rounds, arguments.threads)
+        speed(arguments.rounds, arguments.threads, arguments.keep)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Drift of the energy in NVE, in each engine: 64 silicon atoms, float64, time steps of 1 fs from 600 K, of which 300 K remain.
 
-python benchmarks/engine_drift.py [--picoseconds 10] [--engines ...]
+python benchmarks/engine_drift.py [--picoseconds 10] [--engines ...] [--keep]
 
 Every engine moves the crystal by its own integrator and says itself what the energy is. What is not installed is left out; torch-sim is
 where `make ecosystem` puts it: .ecosystem/bin/python benchmarks/engine_drift.py --engines torch-sim
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from ase.build import bulk
+from measured import Table, with_error
 
 from eqpot import load_potential
 from eqpot.md import Settings, Simulation
@@ -150,11 +151,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--picoseconds", type=float, default=10.0)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    parser.add_argument("--keep", action="store_true", help="put the rows into docs/measured.jsonl")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     crystal = bulk("Si", a=5.469, cubic=True) * (2, 2, 2)
     first = Simulation(crystal, load_potential(MODEL), Settings(temperature=600.0, seed=1)).current_atoms()
-    print("| engine | drift, meV/atom/ps | fluctuation, meV/atom |\n| --- | --- | --- |")
+    table = Table("engine drift", arguments.keep)
     for name in arguments.engines:
         with tempfile.TemporaryDirectory() as folder:
             try:
@@ -166,7 +168,8 @@ def main() -> None:
         values = 1000 * np.array(energies[50:]) / len(first)
         times = EVERY / 1000 * np.arange(len(values))
         fit = drift(times, values)
-        print(f"| {name} | {fit.slope:.1e} ± {fit.error:.0e} | {np.std(values - fit.slope * times):.1e} |", flush=True)
+        rest = float(np.std(values - fit.slope * times))
+        table.add({"engine": name}, {"drift, meV/atom/ps": with_error(fit.slope, fit.error), "fluctuation, meV/atom": rest})
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@ python benchmarks/engines.py --ranks    LAMMPS on 1 and 2 ranks: the same crysta
 python benchmarks/engines.py --large    100,000 atoms, 20 steps on 2 ranks: time, and memory of a rank
 python benchmarks/engines.py --project  on paper: what ranks of a cluster send a step, beside the time they compute
 
-Contestants take turns; what is printed is the median of the ratios of a round, with the smallest and the largest.
+Contestants take turns; what is printed are medians over the rounds, with the quartiles.
 """
 
 import argparse
+import math
 import os
 import re
-import statistics
+import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,9 @@ from pathlib import Path
 
 import torch
 from ase.build import bulk
+from measured import Table, quartiles
 
+from contest import ratios
 from eqpot import load_potential
 from eqpot.compress import compress
 from eqpot.engines import lammps
@@ -63,20 +66,18 @@ def timed(call: Callable[[], object], times: int) -> float:
     return (time.perf_counter() - started) / times
 
 
-def compare(rounds: int, first: str, contestants: dict[str, Measure]) -> None:
-    """Print the ratios to the contestant `first`."""
+def compare(table: Table, rounds: int, first: str, contestants: dict[str, Measure]) -> None:
+    """Add rows with the ratios to the contestant `first`."""
     seen: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, measure in contestants.items():
             seen[name].append(measure())
-    print("| | ms | ratio | smallest to largest |\n| --- | --- | --- | --- |")
     for name, values in seen.items():
-        ratios = sorted(value / base for value, base in zip(values, seen[first], strict=True))
-        numbers = f"{statistics.median(ratios):.2f} | {ratios[0]:.2f} to {ratios[-1]:.2f}"
-        print(f"| {name} | {1000 * statistics.median(values):.1f} | {numbers} |")
+        cells = {"ms": quartiles([1000 * value for value in values]), f"times {first}": quartiles(ratios(values, seen[first]))}
+        table.add({"what": name}, cells)
 
 
-def engines(folder: Path, rounds: int) -> None:
+def engines(folder: Path, rounds: int, keep: bool) -> None:
     torch.set_num_threads(1)
     potential = load_potential(MODEL, dtype="float32")
     crystal = bulk("Si", a=5.469, cubic=True) * (4, 4, 4)
@@ -99,12 +100,13 @@ def engines(folder: Path, rounds: int) -> None:
             f"TorchScript, pairs given{name}": partial(timed, partial(scripted.edges, *graph.tensors()), 2),
             f"AOTInductor, vectors given{name}": partial(timed, partial(package, vectors, graph.numbers, graph.edge_index), 2),
         }
-    compare(rounds, "LAMMPS", contestants)
+    compare(Table("engines", keep, rounds=rounds), rounds, "LAMMPS", contestants)
 
 
-def ranks(folder: Path, rounds: int) -> None:
+def ranks(folder: Path, rounds: int, keep: bool) -> None:
     library = folder / "silicon.so"
     compare(
+        Table("ranks", keep, rounds=rounds),
         rounds,
         "1 rank, 4,096 atoms",
         {
@@ -115,12 +117,17 @@ def ranks(folder: Path, rounds: int) -> None:
     )
 
 
-def large(folder: Path) -> None:
-    said = run_lammps(folder / "silicon.so", 2, (25, 25, 20), 20)
-    print("\n".join(line for line in said.splitlines() if re.search(r"Loop time|Mbyte|^ +\d+ ", line)))
+def large(folder: Path, keep: bool) -> None:
+    ranks, repeat, steps = 2, (25, 25, 20), 20
+    seconds = steps * seconds_a_step(folder / "silicon.so", ranks, repeat, steps)
+    # Of the processes that have ended, the largest was a rank; Linux counts in kB.
+    gigabytes = 1.024e-6 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    Table("large", keep).add(
+        {"atoms": 8 * math.prod(repeat), "ranks": ranks, "steps of NVT": steps}, {"s": seconds, "GB a rank": gigabytes}
+    )
 
 
-def project(folder: Path, gigabytes_a_second: float = 1.0) -> None:
+def project(folder: Path, keep: bool, gigabytes_a_second: float = 1.0) -> None:
     """Print what a rank with a cube of silicon receives and sends a step, and how long that takes beside its measured computing.
 
     Features of ghosts once for every block after the first and their gradients back, positions and forces in float64.
@@ -129,15 +136,19 @@ def project(folder: Path, gigabytes_a_second: float = 1.0) -> None:
     features = 4 * (config.feature_degree + 1) ** 2 * config.n_channels * (config.n_blocks - 1)
     an_atom = seconds_a_step(folder / "silicon.so", 1, (8, 8, 8), 5) / 4096
     density, shell = 8 / 5.469**3, config.cutoff + 1.0
-    print(f"{1e6 * an_atom:.0f} µs an atom; skin 1 Å, {gigabytes_a_second:g} GB/s each rank\n")
-    print("| atoms a rank | ghosts | MB a step | ms of computing | ms of sending | efficiency |\n|" + 6 * " --- |")
+    table = Table("projection", keep, **{"µs an atom": f"{1e6 * an_atom:.0f}", "skin": "1 Å", "GB/s each rank": gigabytes_a_second})
     for atoms in (1_000, 10_000, 100_000, 1_000_000):
         edge = (atoms / density) ** (1 / 3)
         ghosts = density * ((edge + 2 * shell) ** 3 - edge**3)
         megabytes = ghosts * 2 * (features + 24) / 1e6
         computing, sending = 1e3 * an_atom * atoms, megabytes / gigabytes_a_second
-        row = f"{megabytes:.0f} | {computing:.0f} | {sending:.0f} | {computing / (computing + sending):.2f}"
-        print(f"| {atoms:,} | {ghosts:,.0f} | {row} |")
+        costs = {
+            "ghosts": round(ghosts),
+            "MB a step": round(megabytes),
+            "ms of computing": round(computing),
+            "ms of sending": round(sending),
+        }
+        table.add({"atoms a rank": atoms}, {**costs, "efficiency": computing / (computing + sending)})
 
 
 def main() -> None:
@@ -146,19 +157,21 @@ def main() -> None:
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--project", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--keep", action="store_true", help="put the rows into docs/measured.jsonl")
     arguments = parser.parse_args()
+    keep = arguments.keep
     lammps.build()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         export_library(MODEL, folder / "silicon.so", "float32")
         if arguments.large:
-            large(folder)
+            large(folder, keep)
         elif arguments.project:
-            project(folder)
+            project(folder, keep)
         elif arguments.ranks:
-            ranks(folder, arguments.rounds)
+            ranks(folder, arguments.rounds, keep)
         else:
-            engines(folder, arguments.rounds)
+            engines(folder, arguments.rounds, keep)
 
 
 if __name__ == "__main__":

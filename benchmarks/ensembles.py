@@ -29,6 +29,7 @@ import physical_validation as pv
 import torch
 from ase import Atoms
 from ase.build import bulk
+from measured import Table
 
 from eqpot import load_potential
 from eqpot.md import Settings, Simulation
@@ -250,18 +251,18 @@ def validate(system: System, method: str, cell: str, steps: int) -> dict[str, fl
     return {name: abs(value) for name, value in found.items()}
 
 
-def table(names: Sequence[str], integrators: Sequence[str]) -> None:
+def tabulate(names: Sequence[str], integrators: Sequence[str], keep: bool) -> None:
     columns = ("samples", "kinetic mean", "kinetic width", "two temperatures", "two pressures")
-    print(f"| system | integrator | cell | {' | '.join(columns)} | CPU s |\n{'| --- ' * 9}|")
-    deviations = []
+    table, deviations = Table("ensembles", keep), []
     for name in names:
         system = SYSTEMS[name]()
         for method, cell, steps in (case for case in system.cases if case[0] in integrators):
             started = time.process_time()
             found = validate(system, method, cell, steps)
             deviations += [found[column] for column in columns[1:] if column in found]
-            cells = [f"{found['samples']:,}", *(f"{found[column]:.2f}" if column in found else "" for column in columns[1:])]
-            print(f"| {name} | `{method}` | {cell} | {' | '.join(cells)} | {time.process_time() - started:.0f} |", flush=True)
+            cells = {column: f"{found[column]:.2f}" if column in found else None for column in columns[1:]}
+            effort = {"CPU s": round(time.process_time() - started)}
+            table.add({"system": name, "integrator": f"`{method}`", "cell": cell}, {"samples": int(found["samples"]), **cells, **effort})
     beyond = sum(deviation > LIMIT for deviation in deviations)
     rms = math.sqrt(np.mean(np.square(deviations)))
     print(f"\n{len(deviations)} deviations: root mean square {rms:.2f}, largest {max(deviations):.2f}, {beyond} beyond {LIMIT:g}.")
@@ -284,8 +285,8 @@ def fluctuation_ratio(atoms: Atoms, potential: object, timestep: float, temperat
     return float(fluctuations[0] / fluctuations[1])
 
 
-def convergence() -> None:
-    print("| system | time steps, fs | ratio of fluctuations |\n| --- | --- | --- |")
+def convergence(keep: bool) -> None:
+    table = Table("convergence", keep)
     argon = bulk("Ar", "fcc", a=5.4, cubic=True) * (2, 2, 2)
     shipped = {name: load_potential(POTENTIALS / name / "potential.safetensors", dtype="float64") for name in ("ethanol", "silicon")}
     ethanol = ase.io.read(POTENTIALS / "ethanol" / "structure.extxyz")
@@ -295,7 +296,7 @@ def convergence() -> None:
         ("silicon", bulk("Si", a=5.469, cubic=True), shipped["silicon"], 2.0, 600.0),
     ):
         ratio = fluctuation_ratio(atoms, potential, timestep, temperature)
-        print(f"| {name} | {timestep:g}, {timestep / 2:g} | {ratio:.3f} |", flush=True)
+        table.add({"system": name, "time steps, fs": f"{timestep:g}, {timestep / 2:g}"}, {"ratio of fluctuations": f"{ratio:.3f}"})
 
 
 def main() -> None:
@@ -303,12 +304,13 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=[name for name in SYSTEMS if name != "silicon"])
     parser.add_argument("--integrators", nargs="+", choices=(*THERMOSTATS, *BAROSTATS), default=(*THERMOSTATS, *BAROSTATS))
     parser.add_argument("--convergence", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="put the rows into docs/measured.jsonl")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.convergence:
-        convergence()
+        convergence(arguments.keep)
     else:
-        table(arguments.systems, arguments.integrators)
+        tabulate(arguments.systems, arguments.integrators, arguments.keep)
 
 
 if __name__ == "__main__":

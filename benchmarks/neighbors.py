@@ -10,7 +10,6 @@ other packages are what the package returns. Builders whose package is missing a
 import argparse
 import multiprocessing
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,9 +22,9 @@ from ase import Atoms
 from ase.build import bulk
 from ase.neighborlist import primitive_neighbor_list
 from matscipy.neighbours import neighbour_list
+from measured import Table, quartiles
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
-from contest import spread
 from eqpot import load_potential
 from eqpot.md import Settings, Simulation
 from eqpot.neighbors import BUILDERS, VerletList, build_graph, neighbor_list
@@ -101,9 +100,9 @@ def listers() -> dict[str, Lister]:
     return own | others
 
 
-def builder_table(sizes: Sequence[int], rounds: int) -> None:
+def builder_table(sizes: Sequence[int], rounds: int, keep: bool = False) -> None:
     """Print µs an atom, and the memory that the largest list took."""
-    candidates, rows = listers(), {}
+    candidates, rows = listers(), dict[tuple[str, int], dict[str, float]]()
     slow: set[str] = set()
     for n_atoms in sizes:
         atoms = make_system(n_atoms)
@@ -118,14 +117,14 @@ def builder_table(sizes: Sequence[int], rounds: int) -> None:
                 if seconds > PATIENCE:
                     slow.add(name)
         for name, values in times.items():
-            rows[name, n_atoms] = spread([1e6 * value / n_atoms for value in values])
+            rows[name, n_atoms] = quartiles([1e6 * value / n_atoms for value in values])
     # A list of few atoms is smaller than the noise of a process.
     measured = [name for name in candidates if name not in slow and sizes[-1] >= 4096]
-    memory = {name: f"{1.024 * _peak_kilobytes(name, sizes[-1]) / sizes[-1]:.1f}" for name in measured}
-    print(f"\n| list, µs/atom | {' | '.join(f'{n:,} atoms' for n in sizes)} | memory, kB/atom |")
-    print("| --- " * (len(sizes) + 2) + "|")
+    memory = {name: 1.024 * _peak_kilobytes(name, sizes[-1]) / sizes[-1] for name in measured}
+    table = Table("neighbour lists", keep, rounds=rounds)
     for name in candidates:
-        print(f"| {name} | {' | '.join(rows.get((name, n), '') for n in sizes)} | {memory.get(name, '')} |")
+        costs = {f"{n:,} atoms": rows.get((name, n)) for n in sizes}
+        table.add({"list, µs/atom": name}, {**costs, "memory, kB/atom": memory.get(name)})
 
 
 def _timed(lister: Lister, atoms: Atoms) -> tuple[int, float]:
@@ -200,20 +199,14 @@ def shares(edge: int, steps: int) -> dict[str, Share]:
     return result
 
 
-def dynamics_table(edges: Sequence[int], steps: int) -> None:
+def dynamics_table(edges: Sequence[int], steps: int, keep: bool = False) -> None:
     """Print `shares`."""
-    print("\n| Si atoms | list | skin, Å | searches / steps | list, µs/atom | part of a step, % |\n| --- | --- | --- | --- | --- | --- |")
+    table = Table("neighbour lists in dynamics", keep)
     for edge in edges:
         for name, share in shares(edge, steps).items():
-            columns = (
-                f"{8 * edge**3:,}",
-                name,
-                f"{share.skin:.2f}",
-                f"{share.builds} / {steps}",
-                f"{share.cost:.2f}",
-                f"{100 * share.part:.1f}",
-            )
-            print(f"| {' | '.join(columns)} |", flush=True)
+            searches = {"skin, Å": share.skin, "searches / steps": f"{share.builds} / {steps}"}
+            costs = {"list, µs/atom": share.cost, "part of a step, %": 100 * share.part}
+            table.add({"Si atoms": 8 * edge**3, "list": name}, {**searches, **costs})
 
 
 class _Watch:
@@ -235,15 +228,13 @@ def main() -> None:
     parser.add_argument("--dynamics", action="store_true")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--keep", action="store_true", help="put the rows into docs/measured.jsonl")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"One thread, torch {torch.__version__}, Python {sys.version.split()[0]}.")
     if arguments.dynamics:
-        print("Means over the steps; every step is done with either list in turn.")
-        dynamics_table((5, 11), steps=40)
+        dynamics_table((5, 11), steps=40, keep=arguments.keep)
     else:
-        print(f"Medians (quartiles) of {arguments.rounds} rounds.")
-        builder_table(arguments.sizes, arguments.rounds)
+        builder_table(arguments.sizes, arguments.rounds, arguments.keep)
 
 
 if __name__ == "__main__":

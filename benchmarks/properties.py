@@ -1,8 +1,9 @@
 """Properties of crystals and ethanol through ASE with the shipped potentials, beside DFT and experiment: half a minute.
 
-python benchmarks/properties.py
+python benchmarks/properties.py [--keep]
 """
 
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from ase.calculators.calculator import Calculator
 from ase.constraints import FixInternals
 from ase.mep import NEB
 from ase.optimize import BFGS
+from measured import Table
 
 from eqpot import EqpotCalculator
 from eqpot.properties import Phonons, elastic_constants, equation_of_state, phonons, relax, vacancy_energy, vibrations
@@ -247,17 +249,24 @@ def ethanol_rows() -> list[tuple[str, str, str, str]]:
         ("C-H stretches, 1/cm", *(", ".join(f"{value:.0f}" for value in of[-6:-1]) for of in (values, WAVENUMBERS_OF_DFT)), DFT),
         ("all 21 wavenumbers, mean and largest difference, 1/cm", f"{difference.mean():.1f}, {difference.max():.1f}", "", DFT),
         ("barrier of the methyl torsion by NEB, meV", height, f"{BARRIER_OF_DFT:.1f}", DFT),
-        ("the same", height, "145.5", "experiment, Kakar and Quade, J. Chem. Phys. 72, 4300 (1980)"),
+        ("barrier, experiment, meV", height, "145.5", "experiment, Kakar and Quade, J. Chem. Phys. 72, 4300 (1980)"),
         ("gauche minus trans, meV", gauche, f"{GAUCHE_OF_DFT:.1f}", DFT),
-        ("the same", gauche, "4.9", "experiment, Pearson, Brauer, Drouin, J. Mol. Spectrosc. 251, 394 (2008)"),
+        (
+            "gauche minus trans beside experiment, meV",
+            gauche,
+            "4.9",
+            "experiment, Pearson, Brauer, Drouin, J. Mol. Spectrosc. 251, 394 (2008)",
+        ),
     ]
 
 
 def main() -> None:
-    print("| property | eqpot | reference | source |\n| --- | --- | --- | --- |")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", action="store_true", help="put the rows into docs/measured.jsonl")
+    table = Table("properties", parser.parse_args().keep)
     crystals = [row for name in CRYSTALS if name in shipped() for row in crystal_rows(name)]
-    for row in [*crystals, *ethanol_rows()]:
-        print("| {} | {} | {} | {} |".format(*row))
+    for label, own, reference, source in [*crystals, *ethanol_rows()]:
+        table.add({"property": label}, {"eqpot": own, "reference": reference, "source": source})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Put the measured tables into the pages that show them.
+"""Put the measured tables and figures into the pages that show them.
 
 python benchmarks/tables.py            # rewrites the pages
 python benchmarks/tables.py --check    # says which pages are not what the measurements give; exit code 1 if there are any
 
 A page marks the place of a table by lines <!-- table NAME --> and <!-- end -->. Passports of the shipped potentials (`eqpot passport`),
-docs/accuracy.json (`accuracy.py`) and docs/candidates.json (`candidates.py`) are what tables are made of.
+docs/accuracy.json (`accuracy.py`), docs/candidates.json (`candidates.py`) and docs/measured.jsonl (all other benchmarks, with --keep) are
+what tables are made of.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from measured import markdown
 
 from accuracy_tables import budget_table, recipe_table
 from candidates import table as candidates_table
@@ -56,6 +59,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "shipped": shipped_table,
     "budget": lambda task: budget_table(_results("accuracy"), task),
     "recipes": lambda kind: recipe_table(_results("accuracy"), kind),
+    "measured": markdown,
     "candidates": lambda task: candidates_table(task, _results("candidates")[task]),
 }
 """First word of a table's name -> what makes it of the rest."""
