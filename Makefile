@@ -27,11 +27,11 @@ lint: install
 
 # Tests wait for one another where they share what is slow to make, so a file stays with one process.
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Lines of eqpot/ that the tests run; TorchScript and compiled steps run some that it does not see.
 coverage: install
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 docs: install
 	$(BIN)/python -m sphinx --quiet --fail-on-warning -b html docs docs/_build

@@ -9,6 +9,13 @@ import pytest
 from eqpot.model_file import save_potential
 from helpers import random_potential
 
+LONGEST = ("test_examples.py", "test_training.py", "test_zoo.py", "test_cli.py", "test_schedule.py", "test_shipped.py", "test_torchrun.py")
+
+
+def pytest_collection_modifyitems(items):
+    """What takes minutes comes first, or one process would be left with it at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory):

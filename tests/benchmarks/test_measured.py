@@ -2,9 +2,8 @@
 
 import json
 
-import pytest
-
 import measured
+import pytest
 from measured import Table, markdown, quartiles, with_error
 
 

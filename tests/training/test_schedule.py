@@ -16,7 +16,7 @@ from eqpot.training import trainer as trainer_module
 from eqpot.training.config import OptimizationConfig
 from eqpot.training.loss import collate_samples, make_sample, make_step
 from eqpot.training.schedule import Schedule, loss_weights
-from helpers import ETHANOL, SILICON, random_potential
+from helpers import ETHANOL, SILICON, SMALL, random_potential
 from training_runs import settings, write_config
 
 
@@ -185,7 +185,7 @@ def test_a_resumed_run_goes_on_in_its_stage_and_on_its_plateau(tmp_path):
 @pytest.mark.parametrize("n_structures", [2, 3, 4])
 def test_a_traced_step_holds_for_batches_of_any_size(monkeypatch, n_structures):
     """Sizes that agree by chance in the example, such as three structures and three directions, must not be taken for one."""
-    potential = random_potential((1, 6, 8, 14))
+    potential = random_potential((1, 6, 8, 14), SMALL.model_copy(update={"n_blocks": 1}))
     frames = [*read_frames(SILICON)[:3], *read_frames(ETHANOL)[:3]]
     samples = [make_sample(item, potential) for item in label_graphs(frames, 4.0)]
     monkeypatch.setattr(torch, "compile", lambda traced, **_: traced)

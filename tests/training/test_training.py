@@ -21,7 +21,7 @@ from eqpot.training.loss import collate_samples, make_sample, make_step
 from eqpot.training.schedule import Schedule
 from eqpot.training.start import read_split
 from eqpot.training.trainer import split_batches
-from helpers import ETHANOL, SILICON, random_potential
+from helpers import ETHANOL, NETWORKS, SILICON, random_potential
 
 SETTINGS = {
     "data": {"train": str(ETHANOL), "n_train": 20, "n_valid": 10, "reference_energies": "mean"},
@@ -169,8 +169,10 @@ def test_the_loss_is_that_of_the_potential():
     assert float(loss) == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_compiled_step_equals_the_eager_one():
-    potential = random_potential((14,), dtype=torch.float32)
+@pytest.mark.parametrize(("network", "n_blocks"), [("position", 1), pytest.param("exact", 2, marks=pytest.mark.slow)])
+def test_the_compiled_step_equals_the_eager_one(network, n_blocks):
+    """The exact network takes minutes of compilation; every run checks its own compiled step before it uses it."""
+    potential = random_potential((14,), NETWORKS[network].model_copy(update={"n_blocks": n_blocks}), dtype=torch.float32)
     samples = [make_sample(item, potential) for item in label_graphs(read_frames(SILICON)[:4], 4.0)]
     settings = OptimizationConfig(compile=True)
     compiled, is_compiled = choose_step(potential.network, settings, collate_samples(samples[:2]), with_stress=True, n_steps=1)
@@ -194,7 +196,7 @@ def test_devices_that_are_not_there_are_refused(tmp_path):
 
 @pytest.mark.parametrize("factor", [1.01, float("nan")])
 def test_a_compiled_step_that_is_wrong_is_not_used(monkeypatch, caplog, factor):
-    potential = random_potential((14,), dtype=torch.float32)
+    potential = random_potential((14,), NETWORKS["position"], dtype=torch.float32)
     sample = make_sample(label_graphs(read_frames(SILICON)[:1], 4.0)[0], potential)
     monkeypatch.setattr(torch, "compile", lambda traced, **_: lambda *arguments: [factor * value for value in traced(*arguments)])
     _, is_compiled = choose_step(potential.network, OptimizationConfig(compile=True), sample, with_stress=True, n_steps=1)
