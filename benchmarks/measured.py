@@ -1,4 +1,4 @@
-"""Tables that are measured: printed row by row, and kept as a JSON line a row, of which `tables.py` makes the tables of the pages."""
+"""Tables that are measured: printed row by row, and kept as a JSON line a row, of which `pages.py` makes the tables of the pages."""
 
 import json
 import statistics

@@ -249,7 +249,7 @@ def ethanol_rows() -> list[tuple[str, str, str, str]]:
         ("C-H stretches, 1/cm", *(", ".join(f"{value:.0f}" for value in of[-6:-1]) for of in (values, WAVENUMBERS_OF_DFT)), DFT),
         ("all 21 wavenumbers, mean and largest difference, 1/cm", f"{difference.mean():.1f}, {difference.max():.1f}", "", DFT),
         ("barrier of the methyl torsion by NEB, meV", height, f"{BARRIER_OF_DFT:.1f}", DFT),
-        ("barrier, experiment, meV", height, "145.5", "experiment, Kakar and Quade, J. Chem. Phys. 72, 4300 (1980)"),
+        ("barrier beside experiment, meV", height, "145.5", "experiment, Kakar and Quade, J. Chem. Phys. 72, 4300 (1980)"),
         ("gauche minus trans, meV", gauche, f"{GAUCHE_OF_DFT:.1f}", DFT),
         (
             "gauche minus trans beside experiment, meV",

@@ -15,14 +15,14 @@ import torch
 from ase import Atoms
 
 from eqpot.data.doctor.findings import Finding
+from eqpot.exactness import force_deviation, result_of, rotation_error
 from eqpot.kernels.compiler import cache_folder
 from eqpot.model_file import load_potential, read_header
-from eqpot.neighbors import build_graph
 from eqpot.potential import Potential
 from eqpot.shipped import model_path
 
-FORCE_TOLERANCE, ROTATION_TOLERANCE = 1e-6, 1e-6
-"""Relative to the largest force, in float64: a derivative by differences is good to about 1e-9, an exact rotation to 1e-12."""
+FORCE_TOLERANCE, ROTATION_TOLERANCE = 1e-5, 1e-6
+"""Relative to the largest force, in float64: a derivative by differences is good to about 1e-7, an exact rotation to 1e-12."""
 
 _OPTIONAL = ("vesin", "torch-cluster", "dftd3", "tensorboard", "h5py", "matcalc", "atomate2")
 
@@ -55,7 +55,7 @@ def examine_model(path: str | Path) -> tuple[dict[str, Any], list[Finding]]:
     atoms = _cluster(exact)
     rotated = {name: _rotation_error(load_potential(path, dtype=name), atoms) for name in ("float64", header.dtype)}
     facts["rotation error, of the largest force"] = ", ".join(f"{error:.1e} in {name}" for name, error in rotated.items())
-    difference = _difference_error(exact, atoms)
+    difference = force_deviation(exact, atoms)
     facts["force against differences, of the largest force"] = f"{difference:.1e} in float64"
     findings = []
     if not difference < FORCE_TOLERANCE:
@@ -112,36 +112,9 @@ def _cluster(potential: Potential) -> Atoms:
     return Atoms(numbers, grid + random.normal(scale=0.08 * spacing, size=grid.shape))
 
 
-def _evaluate(potential: Potential, atoms: Atoms) -> tuple[float, np.ndarray]:
-    result = potential.evaluate(build_graph(atoms, potential.cutoff))
-    return float(result["energy"]), result["forces"].numpy()
-
-
-def _difference_error(potential: Potential, atoms: Atoms, step: float = 1e-4) -> float:
-    """Return the largest deviation of forces from central differences of fourth order, over the largest force."""
-    forces = _evaluate(potential, atoms)[1]
-    worst = 0.0
-    for atom, axis in ((0, 0), (3, 1), (6, 2)):
-        energies = []
-        for multiple in (-2, -1, 1, 2):
-            moved = atoms.copy()
-            moved.positions[atom, axis] += multiple * step
-            energies.append(_evaluate(potential, moved)[0])
-        slope = (energies[0] - 8 * energies[1] + 8 * energies[2] - energies[3]) / (12 * step)
-        worst = max(worst, abs(slope + forces[atom, axis]))
-    return worst / float(abs(forces).max())
-
-
 def _rotation_error(potential: Potential, atoms: Atoms) -> float:
-    """Return the largest change of energy (eV) and forces (eV/Å) under rotations and a reflection, over the largest force."""
-    energy, forces = _evaluate(potential, atoms)
-    worst = 0.0
-    for seed in range(4):
-        matrix = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
-        turned = Atoms(atoms.numbers, atoms.positions @ matrix.T)
-        other, turned_forces = _evaluate(potential, turned)
-        worst = max(worst, abs(other - energy), float(abs(turned_forces - forces @ matrix.T).max()))
-    return worst / float(abs(forces).max())
+    """Return the largest change of energy (eV) and forces (eV/Å) under rotations and reflections, over the largest force."""
+    return max(rotation_error(potential, atoms, n_rotations=4)) / float(abs(result_of(potential, atoms)["forces"]).max())
 
 
 def _version(name: str) -> str:

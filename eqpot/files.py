@@ -31,7 +31,7 @@ def check_new_folder(path: Path) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def told(path: Path) -> Iterator[None]:
     """Turn what the disk is to blame for into an EqpotError that names what was to be written."""
     try:
         yield
@@ -43,7 +43,7 @@ def _told(path: Path) -> Iterator[None]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Give a folder to fill, which gets the name `path` once it is; a crash, a kill or a full disk leaves none there."""
-    with _told(path):
+    with told(path):
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as name:
             # Within it, as temporary folders are their owner's alone.
@@ -53,16 +53,27 @@ def whole_folder(path: Path) -> Iterator[Path]:
             staging.rename(path)
 
 
-def write_structures(path: Path, structures: Sequence[Atoms]) -> None:
-    """Write structures as extended XYZ, atomically."""
+def check_replaceable(path: Path) -> None:
+    """Raise EqpotError if the folder of `path` does not take a file, before much work goes into what that file is to hold."""
+    with told(path):
+        tempfile.TemporaryFile(dir=path.parent).close()
+
+
+def extxyz(structures: Sequence[Atoms]) -> bytes:
+    """Return structures as extended XYZ."""
     text = io.StringIO()
     write_xyz(text, structures)
-    write_atomically(path, text.getvalue().encode())
+    return text.getvalue().encode()
+
+
+def write_structures(path: Path, structures: Sequence[Atoms]) -> None:
+    """Write structures as extended XYZ, atomically."""
+    write_atomically(path, extxyz(structures))
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` to a temporary file beside `path`, flush it to disk, and rename it to `path`; EqpotError where the disk refuses."""
-    with _told(path):
+    with told(path):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:

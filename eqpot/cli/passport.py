@@ -28,11 +28,13 @@ def passport(
     """
     from eqpot.data import LabelKeys, read_frames
     from eqpot.data.read import read_structure
+    from eqpot.files import check_replaceable
     from eqpot.model_file import load_potential
     from eqpot.passport import errors_on, issue, write_passport
     from eqpot.shipped import model_path
 
     potential = model_path(potential)
+    check_replaceable(potential.parent / "passport.json")
     atoms = read_structure(structure or potential.parent / "structure.extxyz")
     errors = None
     if data:

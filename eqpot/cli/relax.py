@@ -1,5 +1,6 @@
 """`eqpot relax`: the minimum of energy near a structure."""
 
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,12 +35,10 @@ def relax(
 
     Example: eqpot relax --potential silicon --structure start.cif --cell full --fmax 0.001 -o relaxed.extxyz
     """
-    import ase.io
-
     from eqpot import EqpotCalculator
     from eqpot.data.read import read_structure
     from eqpot.errors import ConfigError, SimulationError
-    from eqpot.files import check_writable, write_structures
+    from eqpot.files import AppendedFile, check_writable, extxyz, told, write_structures
     from eqpot.properties import relax as relax_atoms
     from eqpot.properties.relaxation import with_results
     from eqpot.properties.symmetry import space_group
@@ -55,10 +54,12 @@ def relax(
     def show(state: "State") -> None:
         if state.step <= 10 or state.step % 10 == 0:
             _print_state(state)
-        if trajectory is not None:
-            ase.io.write(trajectory, with_results(atoms), format="extxyz", append=True)
+        if trajectory is not None and frames is not None:
+            with told(trajectory):
+                frames.append(extxyz([with_results(atoms)]))
 
-    result = relax_atoms(atoms, fmax, steps, cell, pressure, optimizer, show)
+    with closing(AppendedFile(trajectory)) if trajectory else nullcontext() as frames:
+        result = relax_atoms(atoms, fmax, steps, cell, pressure, optimizer, show)
     write_structures(output, [with_results(atoms)])
     end = result.end
     if end.step > 10 and end.step % 10:

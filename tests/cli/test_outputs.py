@@ -1,5 +1,6 @@
 """A43: an output that cannot be made, or a disk without room, is one sentence, and no half of a file is left."""
 
+import errno
 import resource
 
 import ase.io
@@ -92,3 +93,28 @@ def test_a43_a_disk_without_room(folder, name):
     # The vibrations of ASE write to a scratch folder first.
     named = {"passport": "passport.json", "phonons": "File too large"}.get(name, "out")
     assert_nothing_is_left(result, before, folder, named)
+
+
+def test_the_way_of_a_relaxation_keeps_whole_frames_on_a_full_disk(folder):
+    frame = ("relax", "--potential", "p.safetensors", "--structure", "a.xyz", "--steps", "1", "-o", "one.extxyz")
+    CliRunner().invoke(app, frame)
+    room, largest = int(2.5 * (folder / "one.extxyz").stat().st_size), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, largest[1]))
+        result = CliRunner().invoke(app, [*frame[:5], "--steps", "5", "-o", "two.extxyz", "--trajectory", "way.extxyz"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, largest)
+    assert result.exit_code == 1
+    assert "way.extxyz cannot be written (File too large)" in result.output.replace("\n", " ")
+    assert [len(frame) for frame in ase.io.read("way.extxyz", ":")] == [3, 3]
+
+
+def test_a_passport_that_cannot_be_written_is_not_measured(folder, monkeypatch):
+    def refuse(**_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("eqpot.files.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("eqpot.passport.issue", None)
+    result = invoke("passport", "")
+    assert result.exit_code == 1
+    assert "passport.json cannot be written (Permission denied)" in result.output.replace("\n", " ")

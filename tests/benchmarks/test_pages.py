@@ -4,28 +4,28 @@ import sys
 
 import pytest
 
-import tables
+import pages
 from eqpot.shipped import shipped
 
 
 def test_the_pages_are_up_to_date(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["tables.py", "--check"])
+    monkeypatch.setattr(sys, "argv", ["pages.py", "--check"])
     with pytest.raises(SystemExit) as ended:
-        tables.main()
-    assert ended.value.code == 0, f"run benchmarks/tables.py: {capsys.readouterr().out}"
-    places = {place[2] for page in tables.PAGES for place in tables._PLACE.finditer(page.read_text(encoding="utf-8"))}
+        pages.main()
+    assert ended.value.code == 0, f"run benchmarks/pages.py: {capsys.readouterr().out}"
+    places = {place[2] for page in pages.PAGES for place in pages._PLACE.finditer(page.read_text(encoding="utf-8"))}
     assert {"shipped", "budget ethanol", *(f"passport {name}" for name in shipped())} <= places
 
 
 def test_a_number_that_was_not_measured_is_found(tmp_path, capsys, monkeypatch):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- table passport ethanol -->\n| force | 0.1 |\n<!-- end -->\nafter\n")
-    monkeypatch.setattr(tables, "PAGES", (page,))
-    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr(pages, "PAGES", (page,))
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
     for arguments, code in ((["--check"], 1), ([], 0), (["--check"], 0)):
-        monkeypatch.setattr(sys, "argv", ["tables.py", *arguments])
+        monkeypatch.setattr(sys, "argv", ["pages.py", *arguments])
         with pytest.raises(SystemExit) as ended:
-            tables.main()
+            pages.main()
         assert ended.value.code == code
     assert capsys.readouterr().out == "page.md\npage.md\n"
     text = page.read_text()

@@ -1,7 +1,7 @@
 """Put the measured tables and figures into the pages that show them.
 
-python benchmarks/tables.py            # rewrites the pages
-python benchmarks/tables.py --check    # says which pages are not what the measurements give; exit code 1 if there are any
+python benchmarks/pages.py            # rewrites the pages
+python benchmarks/pages.py --check    # says which pages are not what the measurements give; exit code 1 if there are any
 
 A page marks the place of a table by lines <!-- table NAME --> and <!-- end -->. Passports of the shipped potentials (`eqpot passport`),
 docs/accuracy.json (`accuracy.py`), docs/candidates.json (`candidates.py`) and docs/measured.jsonl (all other benchmarks, with --keep) are
