@@ -128,7 +128,8 @@ def speed(rounds: int, threads: int, keep: bool = False, cases: Sequence[tuple[s
         for what in times:
             if "one after the other" in what:
                 times[what] = [replicas * value for value in times[what]]
-        table = Table(f"step {replicas} {name}", keep, rounds=rounds, threads=threads)
+        parallel = f", {threads} threads" if threads > 1 else ""
+        table = Table(f"step {replicas} {name}{parallel}", keep, rounds=rounds, threads=threads)
         for what, values in times.items():
             cells = {
                 "ms": [1e3 * value for value in values],

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from measured import markdown
 
+import figures
 from accuracy_tables import budget_table, recipe_table
 from candidates import table as candidates_table
 from eqpot.passport import Passport, read_passport, rows
@@ -85,7 +86,12 @@ def main() -> None:
         print(page.relative_to(ROOT))
         if not arguments.check:
             page.write_text(text, encoding="utf-8")
-    sys.exit(1 if arguments.check and changed else 0)
+    old = [name for name in figures.FIGURES if figures.stale(name)]
+    for name in old:
+        print(name)
+        if not arguments.check:
+            figures.draw(name)
+    sys.exit(1 if arguments.check and (changed or old) else 0)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 import sys
 
+import measured
 import pytest
 
+import figures
 import pages
 from eqpot.shipped import shipped
 
@@ -32,3 +34,20 @@ def test_a_number_that_was_not_measured_is_found(tmp_path, capsys, monkeypatch):
     assert text.startswith("before\n<!-- table passport ethanol -->\n| measured | value |")
     assert text.endswith("<!-- end -->\nafter\n")
     assert "0.1 |" not in text.split("NVE")[0]
+
+
+def test_a_figure_of_old_numbers_is_found(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pages, "PAGES", ())
+    monkeypatch.setattr(figures, "FOLDER", tmp_path)
+    monkeypatch.setattr(measured, "MEASURED", tmp_path / "measured.jsonl")
+    (tmp_path / "measured.jsonl").write_text((pages.ROOT / "docs" / "measured.jsonl").read_text(encoding="utf-8").replace("93.7", "94.7"))
+    (tmp_path / "speed.svg").write_bytes((pages.ROOT / "docs" / "_static" / "speed.svg").read_bytes())
+    for arguments, code in ((["--check"], 1), ([], 0), (["--check"], 0)):
+        monkeypatch.setattr(sys, "argv", ["pages.py", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            pages.main()
+        assert ended.value.code == code
+    assert capsys.readouterr().out == "speed.svg\nspeed.svg\n"
+    drawn = (tmp_path / "speed.svg").read_text()
+    assert "94.7" in drawn
+    assert "PaiNN" in drawn
