@@ -72,7 +72,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "molecules": {"network": {"cutoff": 4.5}, "training": {**decay(100 * 1900), "epochs": 100, "energy_weight": 3}},
     "acetylacetone": {"network": {**FINE, "cutoff": 4.5}, "training": {**decay(400 * 90), "epochs": 400, "energy_weight": 3}},
     **dict.fromkeys(("lithium", "molybdenum", "silicon"), CRYSTAL),
-    "copper": {"training": {"weight_decay": 0.04, "epochs": 40}},
+    "copper": {"training": {"batch_size": 1, "weight_decay": 0.01, "epochs": 80, "stage_two": {"start": 0.6, "energy_weight": 300}}},
     "MoNbTaW": {"training": {"weight_decay": 0.014, "epochs": 10}},
 }
 """What differs from the defaults of `eqpot train` when eqpot alone is trained to the end."""
