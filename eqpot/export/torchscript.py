@@ -1,7 +1,6 @@
 """Export to TorchScript: one file that plain torch loads, in Python or C++, without eqpot."""
 
 import io
-import math
 import warnings
 from pathlib import Path
 
@@ -59,7 +58,8 @@ class ExportedPotential(nn.Module):
         positions, cells = positions.detach().to(torch.float64), cells.to(torch.float64)
         inside, _ = wrap(positions, dual_vectors(cells, pbc), cells, batch)
         cutoff = self.cutoff
-        if math.isinf(cutoff):
+        # math.isinf of an attribute is scripted by torch 2.6, saved, and cannot be loaded.
+        if cutoff == torch.inf:
             if bool(pbc.any()):
                 raise ValueError("This potential has no cutoff, so it takes structures without periodic directions only.")
             same = batch.unsqueeze(0) == batch.unsqueeze(1)
