@@ -147,7 +147,7 @@ def bad_inputs(tmp_path, model_path):
     [
         (("evaluate", "MODEL", "empty.xyz"), ["empty.xyz"]),
         (("evaluate", "MODEL", "none.xyz"), ["no data file none.xyz"]),
-        (("evaluate", "MODEL", ETHANOL.parent / "SOURCES.md"), ["SOURCES.md holds no frames"]),
+        (("evaluate", "MODEL", ETHANOL.parent / "SOURCES.md"), ["SOURCES.md"]),
         (("evaluate", "MODEL", SILICON), ["silicon.extxyz, frame 0", "Si", "H, C, O"]),
         (("evaluate", "MODEL", SILICON, "--energy-key", "E"), ["frame 0", "'E'", "energy, forces"]),
         (("evaluate", "cut.safetensors", ETHANOL), ["cut.safetensors", "damaged"]),

@@ -37,7 +37,7 @@ def rattled(name):
 
 
 def test_all_are_there():
-    assert set(FOLDERS) == {"MoNbTaW", "acetylacetone", "aspirin", "ethanol", "silicon"}
+    assert set(FOLDERS) == {"MoNbTaW", "acetylacetone", "aspirin", "ethanol", "rmd17", "silicon"}
 
 
 @EACH
@@ -53,7 +53,13 @@ def test_folder_is_complete_and_its_recipe_is_a_valid_configuration(name):
 
 @pytest.mark.parametrize(
     ("name", "data", "energy", "forces"),
-    [("aspirin", ASPIRIN, 0.33, 9.0), ("ethanol", ETHANOL, 0.17, 4.0), ("silicon", SILICON, 6.0, 116.0)],
+    [
+        ("aspirin", ASPIRIN, 0.33, 9.0),
+        ("ethanol", ETHANOL, 0.17, 4.0),
+        ("rmd17", ASPIRIN, 0.25, 8.0),
+        ("rmd17", ETHANOL, 0.13, 5.5),
+        ("silicon", SILICON, 6.0, 116.0),
+    ],
 )
 def test_errors_on_the_excerpts(name, data, energy, forces):
     """Training frames, a quarter of silicon's surfaces: this finds a broken file. The accuracy is on the card."""
