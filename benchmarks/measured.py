@@ -60,7 +60,7 @@ def markdown(name: str) -> str:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     circumstances: dict[str, list[str]] = {}
     for entry in entries:
-        circumstances.setdefault(_circumstances(entry), []).append(", ".join(map(_cell, entry["of"].values())))
+        circumstances.setdefault(_circumstances(entry), []).append(", ".join(filter(None, map(_cell, entry["of"].values()))))
     notes = [note if len(circumstances) == 1 else f"{'; '.join(of)}: {note}" for note, of in circumstances.items()]
     return "\n".join([_head(columns), *(_line(row, columns) for row in rows), "", f"({'. '.join(notes)}.)"])
 
