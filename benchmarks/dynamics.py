@@ -21,7 +21,6 @@ import torch
 from ase import Atoms, units
 from ase.build import bulk
 from ase.md.verlet import VelocityVerlet
-from measured import Table, quartiles, with_error
 
 from contest import Contestant, ratios, start
 from eqpot import EqpotCalculator, load_potential
@@ -29,6 +28,7 @@ from eqpot.graph import edge_vectors
 from eqpot.md import Settings, Simulation, resume_run, start_run
 from eqpot.observables.series import drift as line
 from eqpot.observables.thermo import read_thermo
+from measured import Table, quartiles, with_error
 from workers.serve import peak_memory, seconds_of
 
 ROOT = Path(__file__).parents[1] / "potentials"

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from ase.build import bulk
-from measured import Table, with_error
 
 from eqpot import load_potential
 from eqpot.md import Settings, Simulation
 from eqpot.observables.series import drift
+from measured import Table, with_error
 
 MODEL = Path(__file__).resolve().parents[1] / "potentials" / "silicon" / "potential.safetensors"
 BIN = Path(sys.executable).parent

@@ -23,7 +23,6 @@ from pathlib import Path
 
 import torch
 from ase.build import bulk
-from measured import Table, quartiles
 
 from contest import ratios
 from eqpot import load_potential
@@ -34,6 +33,7 @@ from eqpot.export.library import export_library
 from eqpot.export.torchscript import export_torchscript
 from eqpot.graph import edge_vectors
 from eqpot.neighbors import build_graph
+from measured import Table, quartiles
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "potentials" / "silicon" / "potential.safetensors"

@@ -29,13 +29,13 @@ import physical_validation as pv
 import torch
 from ase import Atoms
 from ase.build import bulk
-from measured import Table
 
 from eqpot import load_potential
 from eqpot.md import Settings, Simulation
 from eqpot.md.velocities import draw_velocities
 from eqpot.observables import statistical_inefficiency
 from eqpot.units import BOLTZMANN, GIGAPASCAL
+from measured import Table
 from simple_potentials import IdealGas, LennardJones, NoPairs, Tethers
 
 POTENTIALS = Path(__file__).parents[1] / "potentials"

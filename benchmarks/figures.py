@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
+
 import measured
 
 FOLDER = measured.MEASURED.parent / "_static"

@@ -22,12 +22,12 @@ from ase import Atoms
 from ase.build import bulk
 from ase.neighborlist import primitive_neighbor_list
 from matscipy.neighbours import neighbour_list
-from measured import Table, quartiles
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
 from eqpot import load_potential
 from eqpot.md import Settings, Simulation
 from eqpot.neighbors import BUILDERS, VerletList, build_graph, neighbor_list
+from measured import Table, quartiles
 from structures import make_structure
 
 CUTOFF = 5.0

@@ -15,13 +15,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from measured import markdown
-
 import figures
 from accuracy_tables import budget_table, recipe_table
 from candidates import table as candidates_table
 from eqpot.passport import Passport, read_passport, rows
 from eqpot.shipped import shipped
+from measured import markdown
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "potentials").glob("*/card.md")))

@@ -16,12 +16,12 @@ from ase.calculators.calculator import Calculator
 from ase.constraints import FixInternals
 from ase.mep import NEB
 from ase.optimize import BFGS
-from measured import Table
 
 from eqpot import EqpotCalculator
 from eqpot.properties import Phonons, elastic_constants, equation_of_state, phonons, relax, vacancy_energy, vibrations
 from eqpot.shipped import shipped
 from eqpot.units import GIGAPASCAL
+from measured import Table
 
 ROOT = Path(__file__).parents[1]
 STRAINED = ROOT / "examples" / "data" / "silicon_strained.extxyz"

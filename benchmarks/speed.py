@@ -14,9 +14,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from measured import Table, quartiles
-
 from contest import Contestant, Worker, WorkerError, interleave, ratios, start
+from measured import Table, quartiles
 
 SYSTEMS = {"aspirin": "aspirin, 21 atoms", "water64": "64 H2O", "si512": "512 Si", "cu1000": "1,000 Cu"}
 LARGEST = "si200000"

@@ -2,8 +2,9 @@
 
 import json
 
-import measured
 import pytest
+
+import measured
 from measured import Table, markdown, quartiles, with_error
 
 

@@ -2,10 +2,10 @@
 
 import sys
 
-import measured
 import pytest
 
 import figures
+import measured
 import pages
 from eqpot.shipped import shipped
 
