@@ -30,7 +30,7 @@ def run(tmp_path_factory):
     """The folder of a run of two systems that has ended."""
     folder = tmp_path_factory.mktemp("dynamics") / "run"
     settings = Settings(ensemble="nvt", steps=3, interval=1, seed=0, watchdog={"min_distance": 0.0, "max_temperature": 1e9})
-    start_run(Simulation([bulk("Si"), bulk("Si")], random_potential([14]), settings), folder, ("extxyz", "traj")).run()
+    start_run(Simulation([bulk("Si"), bulk("Si")], random_potential([14]), settings), folder, ("extxyz", "traj", "h5md")).run()
     return folder
 
 
@@ -47,7 +47,10 @@ def told(function, path):
     return None
 
 
-@pytest.mark.parametrize("name", ["thermo.csv", "trajectory-0.extxyz", "trajectory-0.traj", "summary.json", "config.yaml"])
+FILES = ("thermo.csv", "trajectory-0.extxyz", "trajectory-0.traj", "trajectory-0.h5md", "summary.json", "config.yaml")
+
+
+@pytest.mark.parametrize("name", FILES)
 @fuzz(60)
 @given(data=st.data())
 def test_a43_files_of_a_run_folder(run, tmp_path, name, data):

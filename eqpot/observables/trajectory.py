@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -17,7 +18,7 @@ _FARTHEST = 1 / 3
 """Part of the cell's width that an atom may seem to move between frames. The image it takes is a guess from 1/2 on, and where atoms
 move as far as that some are seen between 1/3 and 1/2."""
 
-_NAMES = ("trajectory.extxyz", "trajectory.traj")
+_NAMES = ("trajectory.extxyz", "trajectory.traj", "trajectory.h5md")
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,47 @@ class Trajectory:
             velocities.append(atoms.get_velocities() * FEMTOSECOND if atoms.has("momenta") else None)
             cells.append(atoms.cell.array)
             times.append(number * interval if interval is not None else float(atoms.info.get("time_fs", np.nan)))
-        n_frames = _even(np.array(times))
-        moving = None if any(velocity is None for velocity in velocities) else np.array(velocities[:n_frames])
-        found = cls(
-            first.numbers.copy(), first.get_masses(), np.array(positions[:n_frames]), moving, np.array(cells[:n_frames]), first.pbc.copy(),
-            np.array(times[:n_frames]),
-        )  # fmt: skip
-        if not (np.isfinite(found.positions).all() and (moving is None or np.isfinite(moving).all())):
+        moving = None if any(velocity is None for velocity in velocities) else np.array(velocities)
+        return cls(
+            first.numbers.copy(), first.get_masses(), np.array(positions), moving, np.array(cells), first.pbc.copy(), np.array(times)
+        )._checked()  # fmt: skip
+
+    @classmethod
+    def from_h5md(cls, path: str | Path, interval: float | None = None) -> "Trajectory":
+        """Read an H5MD file (de Buyl, Colberg, Höfling 2014) that has one group of particles, in Å, Å/fs and fs as eqpot writes them.
+
+        Masses default to those of the elements. Raises DataError as `from_frames`, for other units, for what is missing, and without h5py.
+        """
+        try:
+            import h5py  # noqa: PLC0415 (an extra)
+        except ImportError as error:
+            raise DataError("H5MD trajectories need h5py; install eqpot[h5md].") from error
+        with h5py.File(path) as file:
+            groups = list(file.get("particles", {}).values())
+            if len(groups) != 1:
+                raise DataError(f"The file has {len(groups)} groups of particles; give one that has a single group.")
+            particles = groups[0]
+            positions = _h5md_values(particles, "position", "Angstrom")
+            if positions is None or "species" not in particles:
+                raise DataError("The file lacks the position or the species of its particles; both are needed.")
+            numbers = particles["species"][:].astype(int)
+            masses = particles["mass"][:] if "mass" in particles else Atoms(numbers).get_masses()
+            velocities = _h5md_values(particles, "velocity", "Angstrom fs-1")
+            edges = _h5md_values(particles, "box/edges", "Angstrom")
+            times = particles["position/time"][:] if interval is None else interval * np.arange(len(positions))
+            pbc = np.array([kind in ("periodic", b"periodic") for kind in particles["box"].attrs["boundary"]])
+        # The rows of a frame that is being written may not be there yet.
+        n_frames = min(len(rows) for rows in (positions, velocities, edges, times) if rows is not None)
+        if n_frames == 0:
+            raise DataError("The trajectory has no frames; name one that has.")
+        cells = np.zeros((n_frames, 3, 3)) if edges is None else edges[:n_frames]
+        moving = None if velocities is None else velocities[:n_frames]
+        return cls(numbers, masses, positions[:n_frames], moving, cells, pbc, times[:n_frames])._checked()
+
+    def _checked(self) -> "Trajectory":
+        """Return the frames at even intervals; DataError if these are not all but the last, or values are not finite."""
+        found = self.at(slice(_even(self.times)))
+        if not (np.isfinite(found.positions).all() and (found.velocities is None or np.isfinite(found.velocities).all())):
             raise DataError("The positions or velocities of the trajectory hold NaN or infinity; cut it before they do.")
         return found
 
@@ -99,7 +134,7 @@ def read_trajectories(folder: str | Path) -> list[Trajectory]:
 
 
 def read_trajectory(path: str | Path, interval: float | None = None) -> Trajectory:
-    """Read a run folder of `eqpot md` with one system, or any trajectory that ASE reads.
+    """Read a run folder of `eqpot md` with one system, an H5MD file, or any trajectory that ASE reads.
 
     interval: time between frames in fs, where the frames have no `info["time_fs"]`. DataError as in `Trajectory.from_frames`, for a
     file that is missing or unreadable, and for a folder of several systems.
@@ -111,6 +146,8 @@ def read_trajectory(path: str | Path, interval: float | None = None) -> Trajecto
             raise DataError(f"The folder {file} holds {len(files)} systems; name the file of one, or use read_trajectories.")
         file = files[0]
     try:
+        if file.suffix in (".h5md", ".h5"):
+            return Trajectory.from_h5md(file, interval)
         return Trajectory.from_frames(ase.io.iread(file, ":"), interval)
     except DataError as error:
         raise DataError(f"{file}: {error}") from error
@@ -159,6 +196,17 @@ def _files(folder: Path) -> list[Path]:
         if files := [folder / name] if (folder / name).is_file() else sorted(folder.glob(f"{stem}-*.{suffix}")):
             return files
     raise DataError(f"The folder {folder} holds no {' or '.join(_NAMES)}; name a run folder of `eqpot md` or a file.")
+
+
+def _h5md_values(particles: Any, name: str, unit: str) -> np.ndarray | None:
+    """Return the values of an H5MD element in double precision, one row a frame, or None if there is none; DataError for other units."""
+    if name not in particles:
+        return None
+    values = particles[f"{name}/value"]
+    found = values.attrs.get("unit", "")
+    if (found.decode() if isinstance(found, bytes) else found) != unit:
+        raise DataError(f"The unit of {name} is {found!r}; {unit!r} is read.")
+    return np.asarray(values[:], dtype=float)
 
 
 def _even(times: np.ndarray) -> int:

@@ -3,6 +3,7 @@
 import json
 
 import ase.io
+import h5py
 import numpy as np
 import pytest
 from ase import Atoms
@@ -42,6 +43,7 @@ from eqpot.observables.vibrations import WAVENUMBER
 from eqpot.units import BOLTZMANN, FEMTOSECOND
 from helpers import ROOT, ethanol
 
+RUN = Settings(interval=2, steps=9, seed=1, watchdog={"min_distance": 0.0, "max_temperature": 1e9})
 SHEARED = np.array([[20.0, 0.0, 0.0], [9.0, 18.0, 0.0], [-7.0, 5.0, 21.0]])
 
 
@@ -393,6 +395,57 @@ def test_a_run_folder_is_read(tmp_path, model_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 18
 
 
+@pytest.mark.parametrize("atoms", [ethanol(), bulk("C")])
+def test_all_formats_of_a_run_say_the_same(tmp_path, model_path, atoms):
+    start_run(Simulation(atoms, load_potential(model_path), RUN), tmp_path / "run", ("extxyz", "h5md"), restart_minutes=0).run()
+    folder = tmp_path / "run"
+    text, binary = read_trajectory(folder / "trajectory.extxyz"), read_trajectory(folder / "trajectory.h5md")
+    for name in ("numbers", "masses", "pbc", "times", "cells"):
+        np.testing.assert_allclose(getattr(binary, name), getattr(text, name), rtol=1e-12)
+    # H5MD positions and velocities are float32.
+    np.testing.assert_allclose(binary.positions, text.positions, atol=1e-6)
+    np.testing.assert_allclose(binary.velocities, text.velocities, atol=1e-7)
+    (folder / "trajectory.extxyz").unlink()
+    np.testing.assert_array_equal(read_trajectory(folder).positions, binary.positions)
+    np.testing.assert_allclose(read_trajectory(folder / "trajectory.h5md", interval=3.0).times, 3.0 * np.arange(len(binary.times)))
+
+
+def test_h5md_of_other_kinds_is_refused(tmp_path):
+    def write(**elements):
+        path = tmp_path / "other.h5md"
+        with h5py.File(path, "w") as file:
+            particles = file.create_group("particles/all")
+            particles.create_group("box").attrs["boundary"] = ["none"] * 3
+            for name, (values, unit) in elements.items():
+                particles[f"{name}/value"] = values
+                particles[f"{name}/value"].attrs["unit"] = unit
+                particles[f"{name}/time"] = 2.0 * np.arange(len(values))
+            particles["species"] = [18, 18]
+        return path
+
+    positions = np.arange(18.0).reshape(3, 2, 3)
+    found = read_trajectory(write(position=(positions, "Angstrom"), velocity=(positions[:2], "Angstrom fs-1")))
+    np.testing.assert_array_equal(found.positions, positions[:2])
+    np.testing.assert_allclose((found.times, found.masses), [[0, 2], [39.948, 39.948]], atol=0.01)
+    assert not found.pbc.any()
+    assert not found.cells.any()
+    for elements, message in (
+        ({"position": (positions, "nm")}, "The unit of position is 'nm'"),
+        ({"velocity": (positions, "Angstrom fs-1")}, "lacks the position or the species"),
+        ({"position": (positions[:0], "Angstrom")}, "has no frames"),
+        ({"position": (positions * np.nan, "Angstrom")}, "NaN or infinity"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_trajectory(write(**elements))
+    with h5py.File(tmp_path / "none.h5md", "w"):
+        pass
+    with pytest.raises(DataError, match="has 0 groups of particles"):
+        read_trajectory(tmp_path / "none.h5md")
+    (tmp_path / "none.h5md").write_bytes(b"HDF")
+    with pytest.raises(DataError, match="cannot be read as a trajectory"):
+        read_trajectory(tmp_path / "none.h5md")
+
+
 def test_tables_cut_short_and_broken_ones(tmp_path):
     table = tmp_path / "thermo.csv"
     table.write_text("step,temperature_k\n0,300.0\n1,301.0\n2")
@@ -427,7 +480,7 @@ def test_trajectories_that_are_none_are_one_sentence(tmp_path):
         Trajectory.from_frames(broken)
     with pytest.raises(DataError, match="one frame has no interval"):
         _ = Trajectory.from_frames(timed(0.0)).interval
-    with pytest.raises(DataError, match=r"holds no trajectory\.extxyz or trajectory\.traj"):
+    with pytest.raises(DataError, match=r"holds no trajectory\.extxyz or trajectory\.traj or trajectory\.h5md"):
         read_trajectory(tmp_path)
     (tmp_path / "trajectory.extxyz").write_text("2\n\nAr 0 0")
     with pytest.raises(DataError, match="cannot be read as a trajectory"):
