@@ -1,11 +1,12 @@
-# make demo: everything a newcomer needs, from an empty clone; make test: everything a maintainer needs; make docs: the pages;
-# make floors: the tests with the lowest versions that pyproject.toml allows; make peers: the packages that benchmarks run eqpot beside; make ecosystem: the tests with matcalc, atomate2, quacc, janus-core, metatomic, torch-sim.
+# make demo: everything a newcomer needs, from an empty clone; make test: everything a maintainer needs; make docs: the pages.
+# make floors, make ceilings: the tests with the lowest and the newest versions that pyproject.toml allows.
+# make ecosystem: the tests with matcalc, atomate2, quacc, janus-core, metatomic, torch-sim; make peers: what benchmarks run beside eqpot.
 PYTHON ?= python3
 BIN := .venv/bin
 EQPOT_PEERS ?= .peers
 PEERS := mace nequip schnetpack torchsim
 
-.PHONY: install demo test lint coverage docs slow floors zoo cluster ecosystem peers clean
+.PHONY: install demo test lint coverage docs slow floors ceilings zoo cluster ecosystem peers clean
 
 install: .venv/installed
 
@@ -40,14 +41,16 @@ docs: install
 slow: install
 	$(BIN)/python -m pytest -m slow
 
-# The lowest versions of everything, gigabytes with torch's CUDA; what newer packages warn of is no error here.
-floors: .floors/installed
-	.floors/bin/python -m pytest --override-ini filterwarnings= --numprocesses auto --maxprocesses 4 --dist loadfile
+# The lowest and the newest versions of everything, gigabytes with torch's CUDA; what other packages warn of is no error here.
+floors ceilings: %: .%/installed
+	.$@/bin/python -m pytest --override-ini filterwarnings= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.floors/installed: pyproject.toml
-	$(PYTHON) -m venv .floors
-	.floors/bin/python -m pip install --quiet uv
-	.floors/bin/uv pip install --quiet --python .floors/bin/python --resolution lowest-direct --editable ".[dev]"
+.floors/installed: RESOLUTION := lowest-direct
+.ceilings/installed: RESOLUTION := highest
+.floors/installed .ceilings/installed: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet uv
+	$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --resolution $(RESOLUTION) --editable ".[dev]"
 	touch $@
 
 # The generated zoo of the neighbour lists and their random walks, at length: about an hour.
@@ -81,4 +84,4 @@ $(EQPOT_PEERS)/%/installed: benchmarks/peers/%.txt constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .ecosystem .floors build *.egg-info demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .ecosystem .floors .ceilings build *.egg-info demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
