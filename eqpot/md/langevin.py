@@ -13,7 +13,8 @@
 | T | `Conditions.temperature`, K |
 
 Positions are sampled exactly for harmonic forces and with an error of second order in dt, small among such splittings, in
-general. Velocities, and so the kinetic temperature, come out low by an error of second order even for harmonic forces.
+general. Velocities come out low even for harmonic forces: the kinetic temperature of a vibration of angular frequency w is
+T (1 - (w dt)^2 / 4).
 The thermostat acts on every atom by itself, so it is ergodic for any structure, however small, and no momentum is conserved.
 """
 

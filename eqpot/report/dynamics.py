@@ -16,6 +16,12 @@ from eqpot.report.page import Page
 from eqpot.report.values import Finding, decimals, with_error
 
 
+_VELOCITIES_OF_LANGEVIN = (
+    " Langevin dynamics sample positions at the temperature of the bath and leave velocities colder, by (ωΔt)²/4 for a vibration of angular "
+    "frequency ω: with C-H and O-H bonds and steps of 1 fs, 2 to 3 %."
+)
+
+
 def report_dynamics(folder: str | Path, output: str | Path, discard: float | None = None) -> list[Finding]:
     """Write the HTML page of a run folder of `eqpot md`, finished or not, and return its main numbers.
 
@@ -35,7 +41,7 @@ def report_dynamics(folder: str | Path, output: str | Path, discard: float | Non
     samples = [sample for sample in run.samples if sample.n_rows >= FEWEST]
     if samples:
         _averages(page, samples)
-        _temperatures(page, samples)
+        _temperatures(page, samples, run.integrator == "langevin")
     framed = [sample for sample in samples if len(sample.trajectories[0].times) >= FEWEST]
     for section in (trajectories.structure, trajectories.motion, trajectories.vibrations, trajectories.torsions):
         findings += section(page, framed)
@@ -149,7 +155,7 @@ def _cells(found: Average, interval: float) -> tuple[str, ...]:
     return (*(f"{number:.{digits}f}" for number in numbers), f"{(found.inefficiency - 1) / 2 * interval:.3g}", f"{independent:,.0f}")
 
 
-def _temperatures(page: Page, samples: list[Sample]) -> None:
+def _temperatures(page: Page, samples: list[Sample], has_langevin: bool) -> None:
     tests = []
     for sample in samples:
         temperatures = sample.thermo["temperature_k"]
@@ -160,12 +166,13 @@ def _temperatures(page: Page, samples: list[Sample]) -> None:
     if not tests:
         return
     title = "Temperature against the canonical ensemble"
+    of_integrator = _VELOCITIES_OF_LANGEVIN if has_langevin else ""
     if len(tests) == 1:
         sample, n_degrees, test = tests[0]
-        page.heading(title, temperature_remark(test, n_degrees, sample.temperature is not None))
+        page.heading(title, temperature_remark(test, n_degrees, sample.temperature is not None) + of_integrator)
         page.figures(figures.temperatures(sample.thermo["temperature_k"].ravel(), n_degrees, test))
         return
-    page.heading(title, "Below p = 0.01, of Kolmogorov and Smirnov, run and canonical ensemble differ by more than chance.")
+    page.heading(title, f"Below p = 0.01, of Kolmogorov and Smirnov, run and canonical ensemble differ by more than chance.{of_integrator}")
     headings = ("sample", "degrees of freedom", "mean, K", "canonical", "deviation, K", "canonical", "p")
     page.table(headings, [_temperature_row(*each) for each in tests])
 

@@ -64,12 +64,16 @@ class Group:
 
 @dataclass(frozen=True)
 class DynamicsRun:
-    """A run folder. settings: of the dynamics, as far as the folder has them; has_ended: whether it has a summary."""
+    """A run folder. settings: of the dynamics, as far as the folder has them; has_ended: whether it has a summary.
+
+    integrator: None where the folder does not name it.
+    """
 
     groups: list[Group]
     settings: dict[str, Any]
     has_ended: bool
     has_schedule: bool
+    integrator: str | None
 
     @property
     def samples(self) -> list[Sample]:
@@ -104,7 +108,7 @@ def read_run(folder: str | Path, discard: float | None = None) -> DynamicsRun:
         windows = conditions.windows(systems[0], float(group.times[0]), float(group.times[-1]))
         group.samples.extend(_samples(group, windows, discard))
         groups.append(group)
-    return DynamicsRun(groups, settings, has_ended, conditions.has_schedule)
+    return DynamicsRun(groups, settings, has_ended, conditions.has_schedule, conditions.integrator)
 
 
 def _settings(folder: Path) -> tuple[dict[str, Any], bool]:
@@ -138,6 +142,7 @@ class _Conditions:
         self.is_known = "ensemble" in known
         self.settings, self.n_systems = Settings(**known), n_systems
         self.has_schedule = bool(self.settings.schedule) and self.settings.ensemble != "nve"
+        self.integrator = self.settings.integrator if self.is_known else None
 
     def at(self, system: int, time: float) -> tuple[float | None, float | None]:
         """Return what thermostat (K) and barostat (GPa) keep at a time in ps."""

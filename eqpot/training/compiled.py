@@ -21,7 +21,7 @@ from eqpot.training.schedule import loss_weights
 logger = logging.getLogger(__name__)
 
 WORTH_COMPILING = 4000
-"""Steps from which on the minute of compilation pays."""
+"""Steps from which on compilation pays: a minute, three where nothing has been compiled before."""
 
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-10}
 """Largest difference of the gradient from eager float64, relative to the gradient's norm."""

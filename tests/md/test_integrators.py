@@ -84,6 +84,20 @@ def test_a27_thermostats_sample_the_canonical_distribution(name):
         assert np.std(energies) / expected == pytest.approx(width, rel=0.2)
 
 
+def test_langevin_errs_in_velocities_alone_and_by_a_known_amount():
+    """For harmonic forces the kinetic energy is low by the factor 1 - (w dt)^2 / 4, the potential energy right."""
+    n, temperature, timestep = 20_000, 500.0, 1.0
+    start = oscillators(n, temperature)
+    _, seen = run(
+        langevin, start, harmonic, conditions(3 * n, temperature), 300, timestep,
+        lambda s: (float(s.kinetic_energy), float(s.potential_energy)), friction=0.3,
+    )  # fmt: skip
+    kinetic, potential = np.mean(seen[20:], axis=0) / (1.5 * n * BOLTZMANN * temperature)
+    deficit = STIFFNESS / 12.0 * timestep**2 / 4
+    assert kinetic == pytest.approx(1 - deficit, abs=0.03 * deficit)
+    assert potential == pytest.approx(1, abs=0.03 * deficit)
+
+
 @pytest.mark.parametrize("name", THERMOSTATS)
 def test_a28_thermostats_conserve_their_quantity(name):
     module, parameters = THERMOSTATS[name]
