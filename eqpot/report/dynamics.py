@@ -15,10 +15,9 @@ from eqpot.report.dynamics_run import FEWEST, DynamicsRun, Sample, read_run
 from eqpot.report.page import Page
 from eqpot.report.values import Finding, decimals, with_error
 
-
 _VELOCITIES_OF_LANGEVIN = (
-    " Langevin dynamics sample positions at the temperature of the bath and leave velocities colder, by (ωΔt)²/4 for a vibration of angular "
-    "frequency ω: with C-H and O-H bonds and steps of 1 fs, 2 to 3 %."
+    " Langevin dynamics sample positions at the temperature of the bath and leave velocities colder, by (ωΔt)²/4 for a vibration of "
+    "angular frequency ω: with C-H and O-H bonds and steps of 1 fs, 2 to 3 %."
 )
 
 

@@ -118,6 +118,7 @@ def test_diffusion_and_temperatures_are_those_of_the_gas(gas):
     assert 0.8 < float(exponent) < 1.2
     assert regime == "diffuse"
     assert "96 degrees of freedom" in page
+    assert "Langevin" not in page
     assert float(re.search(r"p = ([\d.e-]+);", page)[1]) > 0.01
 
 
@@ -202,6 +203,7 @@ def test_replicas_are_averaged_and_other_systems_stand_beside_them(tmp_path):
         assert float(cells(page, f"temperature, K at {kept} K")[0]) == pytest.approx(expected.mean, abs=0.5)
         assert f"Torsions at {kept} K" in page
     assert "<td>300 K</td><td>27</td>" in page
+    assert "Langevin dynamics sample positions" in page
 
 
 def test_what_a_schedule_keeps_constant_is_a_sample(tmp_path):
