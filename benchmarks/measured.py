@@ -28,9 +28,13 @@ class Table:
     def __init__(self, name: str, keep: bool = False, **conditions: str | float) -> None:
         self.name, self.keep, self.conditions = name, keep, conditions
         self._columns: list[str] = []
+        self._seen: list[Mapping[str, str | int | float]] = []
 
     def add(self, of: Mapping[str, str | int | float], values: Mapping[str, Value]) -> None:
-        """Print a row, and keep it if that is wanted."""
+        """Print a row, and keep it if that is wanted; ValueError for a second row of the same things, which would take its place."""
+        if of in self._seen:
+            raise ValueError(f"The table {self.name} has a row of {of} already; say in what this one differs.")
+        self._seen.append(of)
         row = {**of, **values}
         if not self._columns:
             self._columns = list(row)

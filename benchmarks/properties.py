@@ -227,25 +227,25 @@ def shown(own: float | list[float], reference: float | str | list[float], digits
     return f"{own:.{digits}f}", reference if isinstance(reference, str) else f"{reference:.{digits}f}"
 
 
-def crystal_rows(name: str) -> list[tuple[str, str, str, str]]:
+def crystal_rows(name: str) -> list[tuple[str, str, str, str, str]]:
     values, crystal = measure(name), CRYSTALS[name]
     sites = crystal.repeat**3 * 4 * len(crystal.start)
     rows = []
     for label, reference, source in crystal.references():
         own, theirs = shown(values[label], reference, DIGITS.get(label, 1))
         text = label.replace("vacancy", f"vacancy in a cell of {sites} sites")
-        rows.append((text if rows else f"{name}, {text}", own, theirs, source))
+        rows.append((name, text, own, theirs, source))
     return rows
 
 
-def ethanol_rows() -> list[tuple[str, str, str, str]]:
+def ethanol_rows() -> list[tuple[str, str, str, str, str]]:
     trans = ethanol(calculator("ethanol"))
     values = vibrations(trans).wavenumbers
     difference = abs(values - WAVENUMBERS_OF_DFT)
     height = f"{barrier(methyl_band(trans)):.1f}"
     gauche = f"{gauche_minus_trans(trans):.1f}"
-    return [
-        ("ethanol, harmonic O-H stretch, 1/cm", f"{values[-1]:.0f}", f"{WAVENUMBERS_OF_DFT[-1]:.0f}", DFT),
+    rows = [
+        ("harmonic O-H stretch, 1/cm", f"{values[-1]:.0f}", f"{WAVENUMBERS_OF_DFT[-1]:.0f}", DFT),
         ("C-H stretches, 1/cm", *(", ".join(f"{value:.0f}" for value in of[-6:-1]) for of in (values, WAVENUMBERS_OF_DFT)), DFT),
         ("all 21 wavenumbers, mean and largest difference, 1/cm", f"{difference.mean():.1f}, {difference.max():.1f}", "", DFT),
         ("barrier of the methyl torsion by NEB, meV", height, f"{BARRIER_OF_DFT:.1f}", DFT),
@@ -258,6 +258,7 @@ def ethanol_rows() -> list[tuple[str, str, str, str]]:
             "experiment, Pearson, Brauer, Drouin, J. Mol. Spectrosc. 251, 394 (2008)",
         ),
     ]
+    return [("ethanol", *row) for row in rows]
 
 
 def main() -> None:
@@ -265,8 +266,8 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="put the rows into docs/measured.jsonl")
     table = Table("properties", parser.parse_args().keep)
     crystals = [row for name in CRYSTALS if name in shipped() for row in crystal_rows(name)]
-    for label, own, reference, source in [*crystals, *ethanol_rows()]:
-        table.add({"property": label}, {"eqpot": own, "reference": reference, "source": source})
+    for name, label, own, reference, source in [*crystals, *ethanol_rows()]:
+        table.add({"system": name, "property": label}, {"eqpot": own, "reference": reference, "source": source})
 
 
 if __name__ == "__main__":

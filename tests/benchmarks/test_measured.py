@@ -42,6 +42,14 @@ def test_a_row_takes_the_place_of_its_own(file):
     assert "two: rounds 9, " in note
 
 
+def test_two_rows_of_one_table_are_of_different_things(file):
+    table = Table("speed", keep=True)
+    table.add({"package": "one"}, {"ms": 1})
+    with pytest.raises(ValueError, match="has a row of {'package': 'one'} already"):
+        table.add({"package": "one"}, {"ms": 2})
+    assert '"ms": 1' in file.read_text()
+
+
 def test_nothing_is_kept_unless_that_is_wanted(file):
     Table("speed").add({"package": "one"}, {"ms": 1})
     assert not file.exists()
