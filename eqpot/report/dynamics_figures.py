@@ -8,6 +8,7 @@ from ase.data import chemical_symbols
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from scipy.signal import oaconvolve
 
 from eqpot.observables import (
     CanonicalTest,
@@ -264,12 +265,12 @@ def _series(axes: Axes, group: Group, values: np.ndarray, color: str) -> None:
     axes.plot(time, lines, color=color, linewidth=0.6, alpha=0.5, rasterized=True)
     width = max(1, len(lines) // 20)
     kernel = np.full(width, 1 / width)
-    # Means over whole windows alone: the ends would be means of fewer.
-    mean = np.convolve(lines, kernel, "valid")
+    # Means over whole windows alone: the ends would be means of fewer. By Fourier transforms, as a window grows with the run.
+    mean = oaconvolve(lines, kernel, "valid")
     shown = np.unique(np.linspace(0, len(mean) - 1, _POINTS).astype(int))
     axes.plot(time[shown + width // 2], mean[shown], color=color, linewidth=1.8)
     if len(values) > 1:
-        spread = np.convolve(values.std(axis=0, ddof=1), kernel, "valid")
+        spread = oaconvolve(values.std(axis=0, ddof=1), kernel, "valid")
         axes.fill_between(time[shown + width // 2], (mean - spread)[shown], (mean + spread)[shown], color=color, alpha=0.2, linewidth=0)
     axes.set_xlim(time[0], time[-1] if len(time) > 1 else None)
     axes.xaxis.set_major_locator(MaxNLocator(6))
