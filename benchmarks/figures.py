@@ -7,11 +7,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 import measured
 
 FOLDER = measured.MEASURED.parent / "_static"
-SYSTEMS = {"aspirin": "aspirin, 21 atoms", "water64": "64 water molecules", "si512": "512 silicon atoms", "cu1000": "1,000 copper atoms"}
+SYSTEMS = {
+    "speed aspirin": "aspirin, 21 atoms",
+    "speed water64": "64 water molecules",
+    "speed si512": "512 silicon atoms",
+    "speed cu1000": "1,000 copper atoms",
+}
 OWN, OTHER = "#1f5fa8", "#b9c6d3"
 
 
@@ -36,10 +42,42 @@ def speed(rows: Mapping[str, list[dict[str, Any]]]) -> plt.Figure:
     return figure
 
 
+def exactness(rows: Mapping[str, list[dict[str, Any]]]) -> plt.Figure:
+    """Return two panels: errors under rotations on grids of more and more points, and errors of splines of closer and closer knots."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4))
+    grids = rows["exactness grids"]
+    points = [row["of"]["points"] for row in grids]
+    for label, style in zip(grids[0]["values"], ("o-", "s-", "o:", "s:"), strict=True):
+        color = OWN if style.endswith("-") else "#7d8a97"
+        left.semilogy(points, [row["values"][label] for row in grids], style, color=color, ms=4.5, lw=1.2, label=label.replace("`", ""))
+    left.set_xticks(points)
+    left.set_ylim(3e-15, 1e5)
+    left.set_xlabel("points of the grid", fontsize=9)
+    left.set_title("Change of forces under rotations, relative", loc="left", fontsize=10, fontweight="bold")
+    left.legend(fontsize=7.5, frameon=False, loc="upper right")
+    splines = rows["exactness splines"]
+    spacings = np.array([row["of"]["spacing, Å"] for row in splines])
+    for label, style, power in (("energy, RMS, meV", "o-", 6), ("force, RMS, meV/Å", "s-", 5)):
+        values = np.array([row["values"][label] for row in splines])
+        right.loglog(spacings, values, style, color=OWN, ms=4.5, lw=1.2, label=label)
+        right.loglog(spacings, values[-1] * (spacings / spacings[-1]) ** power, ":", color="#7d8a97", lw=1, label=f"spacing$^{power}$")
+    right.xaxis.set_minor_locator(plt.NullLocator())
+    right.set_xticks(spacings, [f"{spacing:g}" for spacing in spacings])
+    right.set_xlabel("distance of the knots, Å", fontsize=9)
+    right.set_title("Error of the splines", loc="left", fontsize=10, fontweight="bold")
+    right.legend(fontsize=7.5, frameon=False)
+    for panel in (left, right):
+        panel.tick_params(labelsize=8)
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    return figure
+
+
 FIGURES: dict[str, tuple[tuple[str, ...], Callable[[Mapping[str, list[dict[str, Any]]]], plt.Figure]]] = {
     "speed.svg": (tuple(SYSTEMS), speed),
+    "exactness.svg": (("exactness grids", "exactness splines"), exactness),
 }
-"""File -> the tables it shows, without the word speed in front of their names, and what draws it."""
+"""File -> the tables it shows, and what draws it."""
 
 
 def stale(name: str) -> bool:
@@ -61,7 +99,7 @@ def draw(name: str) -> None:
 
 def _rows(name: str) -> dict[str, list[dict[str, Any]]]:
     entries = measured.read()
-    return {table: [entry for entry in entries if entry["table"] == f"speed {table}"] for table in FIGURES[name][0]}
+    return {table: [entry for entry in entries if entry["table"] == table] for table in FIGURES[name][0]}
 
 
 def _fingerprint(name: str) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+from docutils import nodes
+from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from typer.testing import CliRunner
 
@@ -21,6 +23,8 @@ html_show_copyright = False
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton", "sphinx_gallery.gen_gallery"]
 exclude_patterns = ["_build", "examples/GALLERY_HEADER.rst"]
 myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath"]
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "eqpot"
 html_static_path = ["_static"]
@@ -111,6 +115,22 @@ def _write_pages(_: Sphinx, page: str, source: list[str]) -> None:
     source[0] = source[0].replace("](../md/README.md", "](protocols.md").replace("](../potentials)", "](potentials.md)")
 
 
+def _outdated(*_: Any) -> list[str]:
+    """Generated pages are read anew at every build: Sphinx does not see what they are made of."""
+    return list(GENERATED)
+
+
+def _inline_math(translator: Any, node: nodes.math) -> None:
+    """Formulas are MathML, which browsers draw without a script from elsewhere."""
+    translator.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def _display_math(translator: Any, node: nodes.math_block) -> None:
+    translator.body.append(convert(node.astext(), display="block"))
+    raise nodes.SkipNode
+
+
 def _plain(_: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Docstrings are plain text with `code`, and tables of names and shapes, which keep their columns."""
     paragraphs = re.split(r"\n\s*\n", "\n".join(lines))
@@ -133,4 +153,6 @@ def _text(text: str) -> str:
 
 def setup(app: Sphinx) -> None:
     app.connect("source-read", _write_pages)
+    app.connect("env-get-outdated", _outdated)
+    app.add_html_math_renderer("mathml", (_inline_math, None), (_display_math, None))
     app.connect("autodoc-process-docstring", _plain)

@@ -41,7 +41,8 @@ def test_a_figure_of_old_numbers_is_found(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(figures, "FOLDER", tmp_path)
     monkeypatch.setattr(measured, "MEASURED", tmp_path / "measured.jsonl")
     (tmp_path / "measured.jsonl").write_text((pages.ROOT / "docs" / "measured.jsonl").read_text(encoding="utf-8").replace("93.7", "94.7"))
-    (tmp_path / "speed.svg").write_bytes((pages.ROOT / "docs" / "_static" / "speed.svg").read_bytes())
+    for name in figures.FIGURES:
+        (tmp_path / name).write_bytes((pages.ROOT / "docs" / "_static" / name).read_bytes())
     for arguments, code in ((["--check"], 1), ([], 0), (["--check"], 0)):
         monkeypatch.setattr(sys, "argv", ["pages.py", *arguments])
         with pytest.raises(SystemExit) as ended:
