@@ -15,10 +15,10 @@ Results = dict[str, dict[str, Row]]
 
 CRYSTAL = ("energy_per_atom_mae", "force_mae", "stress_mae")
 KINDS: dict[str, tuple[str, Mapping[str, Mapping[str, Errors]], Sequence[str]]] = {
-    "molecules": ("molecule, MAE: energy, meV / force, meV/Å", published.MOLECULES, ("energy_mae", "force_mae")),
-    "together": ("one potential for all, MAE: energy, meV / force, meV/Å", published.TOGETHER, ("energy_mae", "force_mae")),
-    "acetylacetone": ("300 K, RMSE: energy, meV / force, meV/Å", published.ACETYLACETONE, ("energy_rmse", "force_rmse")),
-    "crystals": ("MAE: energy, meV/atom / force, meV/Å / stress, GPa", published.CRYSTALS, CRYSTAL),
+    "molecules": ("MAE, meV, meV/Å", published.MOLECULES, ("energy_mae", "force_mae")),
+    "together": ("MAE, meV, meV/Å", published.TOGETHER, ("energy_mae", "force_mae")),
+    "acetylacetone": ("RMSE, meV, meV/Å", published.ACETYLACETONE, ("energy_rmse", "force_rmse")),
+    "crystals": ("MAE, meV/atom, meV/Å, GPa", published.CRYSTALS, CRYSTAL),
 }
 """Recipes that share a table -> its title, what others have published, and the quantities."""
 
@@ -59,10 +59,10 @@ def _beside(title: str, rows: Mapping[str, Row], others: Mapping[str, Mapping[st
         ours = [row.get(quantity) for quantity in quantities]
         theirs = [_cell([other.energy, other.force, other.stress]) if (other := others[task].get(name)) else "" for name in names]
         effort = [f"{row['steps']:,}", f"{row['seconds'] / 3600:.1f}"]
-        lines.append(f"| {' | '.join([task, _cell(ours, rounded=True), *theirs, *effort])} |")
+        lines.append(f"| {' | '.join([task.removeprefix('molecules, '), _cell(ours, rounded=True), *theirs, *effort])} |")
     return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def _cell(values: list[float | None], rounded: bool = False) -> str:
-    """Return the numbers, published ones with the digits they have."""
-    return " / ".join(f"{value:.3g}" if rounded else f"{value:g}" for value in values if value is not None)
+    """Return the numbers, published ones with the digits they have; a cell is one line, so its spaces do not break."""
+    return "\u00a0/\u00a0".join(f"{value:#.3g}".rstrip(".") if rounded else str(value) for value in values if value is not None)

@@ -65,9 +65,11 @@ def test_a_task_of_several_tests_has_a_row_for_each(small, tmp_path, monkeypatch
 def test_recipes_stand_beside_what_is_published():
     row = {"energy_mae": 0.5, "force_mae": 2.25, "steps": 1000, "seconds": 3600.0}
     metal = {"energy_per_atom_mae": 0.5, "force_mae": 22.5, "stress_mae": 0.0123, "steps": 1000, "seconds": 1800.0}
-    molecules, crystals = tables({"recipes": {"ethanol": row, "copper": metal, "MoNbTaW, Mo": metal}})
-    assert "| ethanol | 0.5 / 2.25 | 0.4 / 2.1 | 0.4 / 2.1 | 0.4 / 2.8 | 2.7 / 10 | 0.4 / 2.5 | 1,000 | 1.0 |" in molecules
-    assert "| MoNbTaW, Mo | 0.5 / 22.5 / 0.0123 | 2.48 / 126 / 0.853 |  | 1,000 | 0.5 |" in crystals
+    molecules, crystals = (
+        table.replace("\u00a0", " ") for table in tables({"recipes": {"ethanol": row, "copper": metal, "MoNbTaW, Mo": metal}})
+    )
+    assert "| ethanol | 0.500 / 2.25 | 0.4 / 2.1 | 0.4 / 2.1 | 0.4 / 2.8 | 2.7 / 10.0 | 0.4 / 2.5 | 1,000 | 1.0 |" in molecules
+    assert "| MoNbTaW, Mo | 0.500 / 22.5 / 0.0123 | 2.48 / 126 / 0.853 |  | 1,000 | 0.5 |" in crystals
     for table in (molecules, crystals):
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
