@@ -78,7 +78,7 @@ class EqpotCalculator(Calculator):
         `VerletList`; it changes speed and memory, never a result. Raises ModelFileError and ConfigError as `load_potential` does, and
         ConfigError for an empty list.
         """
-        self._seen_builds = 0
+        self._looked_at: np.ndarray | None = None
         # ASE's constructor calls `set`.
         super().__init__(model=model, device=device, dtype=dtype, skin=skin)
 
@@ -121,7 +121,7 @@ class EqpotCalculator(Calculator):
     def __getstate__(self) -> dict[str, Any]:
         # Potentials go along, as many bytes as in their files: where a pickle is opened the path may lead to another file, or none.
         # Lists change from call to call: copies have their own.
-        return self.__dict__ | {"_lists": {cutoff: copy.copy(verlet) for cutoff, verlet in self._lists.items()}}
+        return self.__dict__ | {"_lists": {cutoff: copy.copy(verlet) for cutoff, verlet in self._lists.items()}, "_looked_at": None}
 
     @property
     def uncertainty(self) -> Uncertainty | None:
@@ -157,12 +157,13 @@ class EqpotCalculator(Calculator):
 
         def evaluate(potential: Potential, graph: AtomGraph) -> dict[str, np.ndarray]:
             deviations = _arrays(uncertainty.deviations(potential, graph, forces)) if uncertainty else {}
-            return _arrays(potential.evaluate(graph, forces, stresses)) | {f"{name}_std": value for name, value in deviations.items()}
+            found = _arrays(potential.evaluate(graph, forces, stresses)) | {f"{name}_std": value for name, value in deviations.items()}
+            return {name: value for name, value in found.items() if has_stress or name.removesuffix("_std") not in _STRESSES}
 
         members = self._each(structure, evaluate)
-        names = [name for name in members[0] if has_stress or name.removesuffix("_std") not in _STRESSES]
-        results = {name: np.mean([member[name] for member in members], axis=0) for name in names}
+        names, results = list(members[0]), dict[str, Any](members[0])
         if len(members) > 1:
+            results = {name: np.mean([member[name] for member in members], axis=0) for name in names}
             deviations = {name: [member[mean] for member in members] for name, mean in _DEVIATIONS.items() if mean in names}
             results |= {name: np.std(values, axis=0, ddof=1) for name, values in deviations.items()}
         results = {name: float(value) if value.ndim == 0 else value for name, value in results.items()}
@@ -203,16 +204,19 @@ class EqpotCalculator(Calculator):
                     if len(self.potentials) == 1:
                         raise
                     raise UnknownElementError(f"{path}: {error}") from error
-            self._look_at_distances(graphs)
+            self._look_at_distances(structure, graphs)
         return values
 
-    def _look_at_distances(self, graphs: dict[float, AtomGraph]) -> None:
-        """Warn, once, of atoms that are nearer than any in the training data; at a new list of pairs, and at every tenth evaluation."""
+    def _look_at_distances(self, structure: Atoms, graphs: dict[float, AtomGraph]) -> None:
+        """Warn, once, of atoms that are nearer than any in the training data; looks where something moved by 0.1 Å since the last look."""
         potential = self.potentials[0]
-        verlet, graph = self._lists[potential.cutoff], graphs[potential.cutoff]
-        is_new, self._seen_builds = verlet.n_builds != self._seen_builds, verlet.n_builds
-        if not self._looks_at_distances or not (is_new or verlet.n_calls % 10 == 0):
+        if not self._looks_at_distances:
             return
+        places, before = np.concatenate([structure.positions.flat, structure.cell.array.flat, structure.numbers]), self._looked_at
+        if before is not None and before.shape == places.shape and abs(places - before).max() < 0.1:
+            return
+        self._looked_at = places
+        graph = graphs[potential.cutoff]
         sentence = unknown_distance(graph, _table(tuple(potential.shortest_distances.items())).to(graph.numbers.device))
         if sentence is not None:
             logger.warning(sentence)

@@ -153,15 +153,18 @@ class Potential(nn.Module):
         Without `forces` energy and energies alone, with no reverse pass. `stresses` adds those of `atomic_stresses`, and implies forces.
         """
         self.check_elements(graph.numbers)
+        fused = self.fused_kernel()
+        if fused is not None and not stresses:
+            species = self.species_of_number.index_select(0, graph.numbers)
+            return fused.structures(graph, species, float(self.scale), self.reference_energies, forces)
         gradient: torch.Tensor | None = None
         with torch.no_grad():
             vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
-            fused = self.fused_kernel()
             if fused is not None:
                 species = self.species_of_number.index_select(0, graph.numbers)
-                energies, unscaled = fused(vectors, species, graph.edge_index, forces or stresses)
+                energies, unscaled = fused(vectors, species, graph.edge_index)
                 energies = self.scale * energies + self.reference_energies.index_select(0, species)
-                gradient = self.scale * unscaled.to(torch.float64) if forces or stresses else None
+                gradient = self.scale * unscaled
             elif forces or stresses:
                 # Forces are derivatives: a caller's no_grad must not reach them. (TorchScript has no enable_grad, so not in `forward`.)
                 with torch.enable_grad():
@@ -172,12 +175,7 @@ class Potential(nn.Module):
             result = {"energy": energy, "energies": energies.detach()}
             if gradient is not None:
                 result["forces"] = forces_from(gradient, graph.positions, graph.edge_index)
-                # Molecules need not pay for what they do not have.
-                has_cells = bool(graph.cells.any())
-                strain_derivative = ordered_strain_derivatives(gradient, vectors, graph) if has_cells else None
-                result["stress"] = (
-                    torch.zeros_like(graph.cells) if strain_derivative is None else stress_from(strain_derivative, graph.cells)
-                )
+                result["stress"] = stress_from(ordered_strain_derivatives(gradient, vectors, graph), graph.cells)
                 if stresses:
                     result["stresses"] = atomic_stresses(gradient, vectors, graph.cells, graph.edge_index, graph.batch)
         return result

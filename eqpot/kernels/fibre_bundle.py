@@ -4,7 +4,9 @@ import copy
 import ctypes
 import math
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 
 from eqpot.errors import NeighborError
 from eqpot.ghosts import GhostExchange
+from eqpot.graph import AtomGraph
 from eqpot.kernels.compiler import CompilationError, compile_library
 from eqpot.network.fibre_bundle import FibreBundleNetwork
 from eqpot.network.radial_table import TabulatedRadial, intervals_of, radial_coefficients
@@ -42,7 +45,19 @@ class _Model(ctypes.Structure):
     ]
 
 
+class _Structures(ctypes.Structure):
+    _fields_ = [
+        ("n_structures", ctypes.c_int64),
+        ("scale", ctypes.c_double),
+        *((name, _Pointer) for name in ("reference_energies", "species", "batch", "edges", "shifts", "positions", "cells")),
+        *((name, _Pointer) for name in ("vectors", "gradient", "energy", "forces", "stress")),
+    ]
+
+
 _Exchange = ctypes.CFUNCTYPE(None, _Pointer, _Pointer, ctypes.c_int64, ctypes.c_int)
+_NO_EXCHANGE = _Exchange()
+_NOT_FINITE, _NOT_SORTED, _NO_TABLE = 1, 2, 4
+"""What `call` may find wrong."""
 
 
 class _System(ctypes.Structure):
@@ -95,7 +110,8 @@ class FusedFibreBundle:
         }
         self.definitions = tuple((name, str(value)) for name, value in values.items())
         self._library = compile_library(SOURCES, self.definitions)
-        self._library.scratch_size.restype = ctypes.c_int64
+        for function in ("scratch_size", "call", "evaluate_structures"):
+            getattr(self._library, function).restype = ctypes.c_int64
         self.dtype = dtype
         self.network = copy.deepcopy(network).double().cpu().requires_grad_(False)
         radial = network.radial
@@ -103,7 +119,7 @@ class FusedFibreBundle:
             radial.n_intervals if isinstance(radial, TabulatedRadial) else intervals_of(config.cutoff, _SPACING[dtype] / refinement)
         )
         self._keep: list[torch.Tensor] = []
-        self._workspace: dict[str, torch.Tensor] = {}
+        self._workspace = _Workspace(self)
         self._lock = threading.Lock()
         n_species = network.n_elements
         self._pairs: set[int] = set()
@@ -209,106 +225,152 @@ class FusedFibreBundle:
         gradient: bool = True,
         ghosts: GhostExchange | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return atomic energies [n_atoms], float64, and the gradient [n_edges, 3] of their sum in the kernel's dtype.
+        """Return atomic energies [n_atoms] and the gradient [n_edges, 3] of their sum, both float64 with the digits of the kernel's dtype.
 
         Arguments as in `FibreBundleNetwork.forward`, on the CPU, edges in any order. Without `gradient` it is zero and costs nothing;
         where a vector is not finite everything is NaN. With `ghosts` energies are those of the local atoms, and the gradient that
         of the energy of all domains. Raises NeighborError for more edges than 32-bit numbers count.
         """
-        if len(vectors) >= 2**31:
-            raise NeighborError(f"The structure has {len(vectors)} edges; the fused kernel takes fewer than 2^31. Use a smaller structure.")
-        # Other domains wait for an answer: with ghosts, finite vectors are the caller's business.
-        if ghosts is None and not bool(torch.isfinite(vectors).all()):
-            nothing = torch.full((len(species),), math.nan, dtype=torch.float64)
-            return nothing, torch.full_like(vectors, math.nan, dtype=self.dtype)
-        if bool((edge_index[1, 1:] < edge_index[1, :-1]).any()):
-            order = torch.argsort(edge_index[1], stable=True)
-            energies, sorted_gradient = self(vectors[order], species, edge_index[:, order], gradient, ghosts)
-            return energies, torch.empty_like(sorted_gradient).index_copy_(0, order, sorted_gradient)
-        # Another thread may be at work, or may have been when this process was forked: then this call has memory of its own.
+        _check_count(len(vectors))
+        vectors = vectors.detach().to(torch.float64).contiguous()
+        species, edge_index = species.contiguous(), edge_index.contiguous()
+        n_local = ghosts.n_local if ghosts else len(species)
+        energies, edge_gradient = torch.empty(n_local, dtype=torch.float64), torch.empty_like(vectors)
+        callback = _Callback(ghosts, len(species), self.dtype)
+        with self._memory() as workspace:
+            system = workspace.system(len(species), len(vectors))
+            system.n_local, system.want_gradient, system.exchange = n_local, gradient, callback.function
+            system.energies = energies.data_ptr()
+            arrays = [_Pointer(tensor.data_ptr()) for tensor in (species, edge_index, vectors, edge_gradient)]
+            wrong = self._library.call(ctypes.byref(self._model), ctypes.byref(system), *arrays)
+        callback.check()
+        if not wrong:
+            return energies, edge_gradient
+        if wrong & _NOT_FINITE:
+            return energies.fill_(math.nan), edge_gradient.fill_(math.nan)
+        if wrong & _NO_TABLE:
+            self._tabulate_for(species, edge_index)
+            return self(vectors, species, edge_index, gradient, ghosts)
+        order = torch.argsort(edge_index[1], stable=True)
+        energies, sorted_gradient = self(vectors[order], species, edge_index[:, order], gradient, ghosts)
+        return energies, torch.empty_like(sorted_gradient).index_copy_(0, order, sorted_gradient)
+
+    def structures(
+        self, graph: AtomGraph, species: torch.Tensor, scale: float, reference_energies: torch.Tensor, gradient: bool = True
+    ) -> dict[str, torch.Tensor]:
+        """Return energy, energies, forces and stress of a graph as `Potential.forward` does, on the CPU; forces and stress with `gradient`.
+
+        species [n_atoms]; scale in eV, reference_energies [n_elements] in eV: those of the potential. One call of the library does
+        what in tensor operations takes molecules as long as the network. Where a vector is not finite everything is NaN. Errors as above.
+        """
+        n_atoms, n_edges, n_structures = graph.n_atoms, len(graph.shifts), graph.n_structures
+        _check_count(n_edges)
+        held = [tensor.contiguous() for tensor in (species, graph.batch, graph.edge_index, graph.shifts, graph.positions, graph.cells)]
+        found = {"energy": torch.zeros(n_structures, dtype=torch.float64), "energies": torch.empty(n_atoms, dtype=torch.float64)}
+        if gradient:
+            found["forces"] = torch.zeros((n_atoms, 3), dtype=torch.float64)
+            found["stress"] = torch.zeros((n_structures, 3, 3), dtype=torch.float64)
+        with self._memory() as workspace:
+            system = workspace.system(n_atoms, n_edges)
+            system.n_local, system.want_gradient, system.exchange = n_atoms, gradient, _NO_EXCHANGE
+            system.energies = found["energies"].data_ptr()
+            inputs = (reference_energies, *held)
+            results = [found[name].data_ptr() if name in found else None for name in ("energy", "forces", "stress")]
+            own = workspace.of_edges(n_edges)
+            structures = _Structures(n_structures, scale, *(tensor.data_ptr() for tensor in inputs), *own, *results)
+            wrong = self._library.evaluate_structures(*map(ctypes.byref, (self._model, system, structures)))
+        if not wrong:
+            return found
+        if wrong & _NOT_FINITE:
+            return {name: values.fill_(math.nan) for name, values in found.items()}
+        if wrong & _NO_TABLE:
+            self._tabulate_for(species, graph.edge_index)
+            return self.structures(graph, species, scale, reference_energies, gradient)
+        order = torch.argsort(graph.edge_index[1], stable=True)
+        ordered = replace(graph, edge_index=graph.edge_index[:, order], shifts=graph.shifts[order])
+        return self.structures(ordered, species, scale, reference_energies, gradient)
+
+    @contextmanager
+    def _memory(self) -> Iterator["_Workspace"]:
+        """Give memory to one call: its own where another thread is at work, or was when this process was forked."""
         own = self._lock.acquire(blocking=False)
         try:
-            return self._evaluate(vectors, species, edge_index, gradient, ghosts, self._workspace if own else {})
+            yield self._workspace if own else _Workspace(self)
         finally:
             if own:
                 self._lock.release()
 
-    def _evaluate(
-        self,
-        vectors: torch.Tensor,
-        species: torch.Tensor,
-        edge_index: torch.Tensor,
-        gradient: bool,
-        ghosts: GhostExchange | None,
-        workspace: dict[str, torch.Tensor],
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        n_atoms, n_edges, n_blocks = len(species), len(vectors), self._model.n_blocks
-        n_local = ghosts.n_local if ghosts else n_atoms
-        source, target = edge_index[0].to(torch.int32), edge_index[1].to(torch.int32)
-        narrow = species.to(torch.int32)
-        n_species = self._model.n_species
-        pairs = set(torch.unique(species[edge_index[1]] * n_species + species[edge_index[0]]).tolist()) if n_species > 1 else {0}
-        self._tabulate_pairs(pairs)
-        vectors = vectors.detach().to(self.dtype).contiguous()
-        in_row = torch.searchsorted(target, torch.arange(n_local + 1, dtype=torch.int32)).to(torch.int32)
-        out_row, out_edge = torch.zeros(n_atoms + 1, dtype=torch.int32), torch.empty(n_edges, dtype=torch.int32)
-        self._library.sort_by_source(*_arguments(n_atoms, n_edges, source, out_row, out_edge))
-        energies = torch.zeros(n_local, dtype=torch.float64)
-        edge_gradient = torch.zeros((2, n_edges, 3), dtype=self.dtype)
+    def _tabulate_for(self, species: torch.Tensor, edge_index: torch.Tensor) -> None:
+        pairs = species[edge_index[1]] * self._model.n_species + species[edge_index[0]]
+        self._tabulate_pairs(set(torch.unique(pairs).tolist()))
+
+
+def _check_count(n_edges: int) -> None:
+    if n_edges >= 2**31:
+        raise NeighborError(f"The structure has {n_edges} edges; the fused kernel takes fewer than 2^31. Use a smaller structure.")
+
+
+class _Workspace:
+    """Memory of a call, kept from call to call: fresh memory would cost page faults at every step."""
+
+    def __init__(self, kernel: FusedFibreBundle) -> None:
+        config, self._n_blocks = kernel.network.config, kernel.network.config.n_blocks
+        self._channels, self._coefficients = config.n_channels, (config.feature_degree + 1) ** 2
+        self._points, self._dtype = len(kernel.network.grid.orientations), kernel.dtype
+        self._scratch: int = kernel._library.scratch_size()
+        self._system = _System()
+        self._held: dict[str, torch.Tensor] = {}
+
+    def system(self, n_atoms: int, n_edges: int) -> _System:
+        """Return what describes a call, with the addresses of all arrays that are the kernel's own."""
+        system = self._system
         n_threads = max(1, min(torch.get_num_threads(), n_atoms // 64))
-        config = self.network.config
-        flat, full = n_atoms * config.n_channels, n_atoms * config.n_channels * (config.feature_degree + 1) ** 2
-        grid = flat * len(self.network.grid.orientations)
-        sizes = {
-            "messages": (n_blocks - 1) * full,
-            "scalars": n_blocks * flat,
-            "joined": (n_blocks - 1) * full,
-            "features": full if n_blocks > 1 else 0,
-            "values": (n_blocks - 1) * grid,
-            "pull": grid if n_blocks > 1 else 0,
-            "scalar_gradient": flat,
-            "feature_gradient": full if n_blocks > 2 else 0,
-            "scratch": n_threads * self._library.scratch_size(),
-        }
-        spaces = {name: _space(workspace, name, size, self.dtype) for name, size in sizes.items()}
-        callback = _Callback(ghosts, spaces["joined"], n_atoms)
-        system = _System(
-            n_atoms=n_atoms,
-            n_local=n_local,
-            n_edges=n_edges,
-            n_threads=n_threads,
-            want_gradient=int(gradient),
-            exchange=callback.function,
-            **{name: space.data_ptr() for name, space in spaces.items()},
-            species=narrow.data_ptr(),
-            vectors=vectors.data_ptr(),
-            source=source.data_ptr(),
-            target=target.data_ptr(),
-            in_row=in_row.data_ptr(),
-            out_row=out_row.data_ptr(),
-            out_edge=out_edge.data_ptr(),
-            energies=energies.data_ptr(),
-            gradient=edge_gradient[0].data_ptr(),
-            lift_gradient=edge_gradient[1].data_ptr(),
-        )
-        self._library.evaluate(ctypes.byref(self._model), ctypes.byref(system))
-        callback.check()
-        return energies, edge_gradient.sum(dim=0)
+        if (n_atoms, n_threads) != (system.n_atoms, system.n_threads):
+            flat, later = n_atoms * self._channels, self._n_blocks - 1
+            full, grid = flat * self._coefficients, flat * self._points
+            self._set(torch.int32, {"species": n_atoms, "in_row": n_atoms + 1, "out_row": n_atoms + 1})
+            sizes = {"messages": later * full, "scalars": self._n_blocks * flat, "joined": later * full, "features": full if later else 0}
+            sizes |= {"values": later * grid, "pull": grid if later else 0, "scalar_gradient": flat}
+            sizes |= {"feature_gradient": full if later > 1 else 0, "scratch": n_threads * self._scratch}
+            self._set(self._dtype, sizes)
+        # Most calls have about as many edges as the one before.
+        if (n_atoms, n_threads) != (system.n_atoms, system.n_threads) or n_edges != system.n_edges:
+            self._set(torch.int32, dict.fromkeys(("source", "target", "out_edge"), n_edges))
+            self._set(self._dtype, dict.fromkeys(("vectors", "gradient", "lift_gradient"), 3 * n_edges))
+        system.n_atoms, system.n_edges, system.n_threads = n_atoms, n_edges, n_threads
+        return system
+
+    def of_edges(self, n_edges: int) -> list[int]:
+        """Return the addresses of two arrays [n_edges, 3] of float64."""
+        return [self._fit(name, 3 * n_edges, torch.float64) for name in ("float64 vectors", "float64 gradient")]
+
+    def _set(self, dtype: torch.dtype, sizes: dict[str, int]) -> None:
+        for name, size in sizes.items():
+            setattr(self._system, name, self._fit(name, size, dtype))
+
+    def _fit(self, name: str, size: int, dtype: torch.dtype) -> int:
+        """Return the address of an array of at least this size, and not of many times as much."""
+        held = self._held.get(name)
+        if held is None or not size <= len(held) <= max(4 * size, 1 << 20):
+            held = self._held[name] = _aligned_empty(size, dtype)
+        return held.data_ptr()
 
 
 class _Callback:
     """What the kernel calls to exchange rows of `joined` between domains; no exception leaves it before `check`."""
 
-    def __init__(self, ghosts: GhostExchange | None, joined: torch.Tensor, n_atoms: int) -> None:
-        self._ghosts, self._joined, self._n_atoms = ghosts, joined, n_atoms
+    def __init__(self, ghosts: GhostExchange | None, n_atoms: int, dtype: torch.dtype) -> None:
+        self._ghosts, self._n_atoms, self._dtype = ghosts, n_atoms, dtype
         self._error: BaseException | None = None
-        self.function = _Exchange(self._call) if ghosts else _Exchange()
+        self.function = _Exchange(self._call) if ghosts else _NO_EXCHANGE
 
     def _call(self, _: int, address: int, width: int, reverse: int) -> None:
         assert self._ghosts is not None
         try:
-            start = (address - self._joined.data_ptr()) // self._joined.itemsize if address else 0
-            rows = self._joined[start : start + self._n_atoms * width].view(self._n_atoms, width)
+            rows = torch.zeros((0, width), dtype=self._dtype)
+            if self._n_atoms:
+                memory = (ctypes.c_byte * (self._n_atoms * width * self._dtype.itemsize)).from_address(address)
+                rows = torch.frombuffer(memory, dtype=self._dtype).view(self._n_atoms, width)
             (self._ghosts.reverse if reverse else self._ghosts.forward)(rows)
         except BaseException as error:  # noqa: BLE001 (the kernel is in between; it is raised afterwards)
             self._error = error
@@ -316,18 +378,6 @@ class _Callback:
     def check(self) -> None:
         if self._error is not None:
             raise self._error
-
-
-def _arguments(*values: int | torch.Tensor) -> list[ctypes.c_int64 | ctypes.c_void_p]:
-    return [_Pointer(value.data_ptr()) if isinstance(value, torch.Tensor) else ctypes.c_int64(value) for value in values]
-
-
-def _space(workspace: dict[str, torch.Tensor], name: str, size: int, dtype: torch.dtype) -> torch.Tensor:
-    """Return at least `size` numbers, kept from call to call: fresh memory would cost page faults at every step."""
-    held = workspace.get(name)
-    if held is None or not size <= len(held) <= max(4 * size, 1 << 20):
-        held = workspace[name] = _aligned_empty(size, dtype)
-    return held
 
 
 def _aligned_empty(size: int, dtype: torch.dtype) -> torch.Tensor:

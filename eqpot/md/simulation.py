@@ -115,7 +115,7 @@ class Simulation:
 
     def _inspect(self, state: State) -> None:
         """Let the watchdog look at a new state."""
-        warnings = self.watchdog.check(state, self._graph_of(state))
+        warnings = self.watchdog.check(state, self._graph_of(state) if self.watchdog.due(state.step) else None)
         if self.watchdog.deviations_due(state.step):
             warnings += self._extrapolation(state)
         for sentence in warnings:

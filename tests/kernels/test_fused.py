@@ -265,14 +265,12 @@ def test_a32_memory_is_flat():
 def test_more_threads_are_used_where_there_is_work(monkeypatch):
     potential, graph = fused_potential(), build_graph(many_atoms() * (2, 2, 2), 4.0)
     used, library = [], potential.fused_kernel()._library
-    evaluate = library.evaluate
 
-    def spy(model, system):
+    def spy(model, system, structures):
         used.append(system._obj.n_threads)
-        evaluate(model, system)
+        return library.evaluate_structures(model, system, structures)
 
-    functions = {name: getattr(library, name) for name in ("scratch_size", "sort_by_source")}
-    monkeypatch.setattr(potential.fused_kernel(), "_library", SimpleNamespace(**functions, evaluate=spy))
+    monkeypatch.setattr(potential.fused_kernel(), "_library", SimpleNamespace(evaluate_structures=spy))
     before = torch.get_num_threads()
     try:
         for n_threads in (1, 2, 100):
