@@ -30,7 +30,7 @@ class KernelChoice:
         self.network = network
         self._kernel: FusedFibreBundle | None = None
         self._places: list[tuple[Any, str]] = []
-        self._seen: list[tuple[Any, ...]] | None = None
+        self._seen: tuple[list[int], ...] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies and other processes make their own.
@@ -50,9 +50,13 @@ class KernelChoice:
             self._kernel = fused_network(self.network) if usable else None
         return self._kernel
 
-    def _look(self) -> list[tuple[Any, ...]]:
+    def _look(self) -> tuple[list[int], ...] | None:
+        """Return what changes with the weights; lists of numbers, as every step looks. None where a tensor is gone."""
         tensors = [held.get(name) for held, name in self._places]
-        return [(id(t), t.data_ptr(), -1 if t.is_inference() else t._version, t.requires_grad) if t is not None else () for t in tensors]
+        if any(tensor is None for tensor in tensors):
+            return None
+        addresses, versions = [t.data_ptr() for t in tensors], [-1 if t.is_inference() else t._version for t in tensors]
+        return [*map(id, tensors)], addresses, versions, [t.requires_grad for t in tensors]
 
 
 def fused_network(network: Network) -> FusedFibreBundle | None:
