@@ -177,7 +177,7 @@ class EqpotCalculator(Calculator):
         committee the mean. Every column costs several evaluations without the fused kernel; where there is one, `ase.vibrations`
         and `ase.phonons`, which displace atoms, are faster. Errors as in `calculate`.
         """
-        matrices = self._each(self._structure(atoms), lambda potential, graph: hessian(potential, graph).cpu().numpy())
+        matrices = self._each(self._structure(atoms), lambda potential, graph: hessian(potential, graph).cpu().numpy(), near=True)
         return np.asarray(np.mean(matrices, axis=0))
 
     def export_properties(self) -> Properties:
@@ -190,13 +190,13 @@ class EqpotCalculator(Calculator):
             raise ConfigError("The calculator has seen no structure yet; pass it one.")
         return structure
 
-    def _each(self, structure: Atoms, function: Callable[[Potential, AtomGraph], _Value]) -> list[_Value]:
-        """Return what `function` makes of every potential and the structure's graph for its cutoff."""
+    def _each(self, structure: Atoms, function: Callable[[Potential, AtomGraph], _Value], near: bool = False) -> list[_Value]:
+        """Return what `function` makes of every potential and the structure's graph for its cutoff, with more edges unless `near`."""
         values = []
         _prepare_forks()
         with torch.inference_mode(False):
             device = self.potentials[0].device
-            graphs = {cutoff: verlet.graph(structure, device) for cutoff, verlet in self._lists.items()}
+            graphs = {cutoff: verlet.graph(structure, device, near) for cutoff, verlet in self._lists.items()}
             for path, potential in zip(_paths(self.parameters["model"]), self.potentials, strict=True):
                 try:
                     values.append(function(potential, graphs[potential.cutoff]))

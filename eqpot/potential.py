@@ -10,6 +10,7 @@ from eqpot.errors import ConfigError, UnknownElementError
 from eqpot.graph import AtomGraph, edge_vectors
 from eqpot.kernels.fibre_bundle import FusedFibreBundle
 from eqpot.kernels.verify import KernelChoice
+from eqpot.neighbors.search import near_graph
 from eqpot.network.base import Network
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -151,6 +152,7 @@ class Potential(nn.Module):
         """Return what `forward` does for a graph, after checking its elements, by the fused kernel where there is one.
 
         Without `forces` energy and energies alone, with no reverse pass. `stresses` adds those of `atomic_stresses`, and implies forces.
+        Edges may be longer than the cutoff: those have no part in anything.
         """
         self.check_elements(graph.numbers)
         fused = self.fused_kernel()
@@ -159,6 +161,7 @@ class Potential(nn.Module):
             return fused.structures(graph, species, float(self.scale), self.reference_energies, forces)
         gradient: torch.Tensor | None = None
         with torch.no_grad():
+            graph = near_graph(graph, self.cutoff)
             vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
             if fused is not None:
                 species = self.species_of_number.index_select(0, graph.numbers)

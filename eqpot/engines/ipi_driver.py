@@ -50,7 +50,7 @@ class EqpotDriver(Dummy_driver):  # type: ignore[misc]
         positions = torch.tensor(np.concatenate([unit_to_user("length", "angstrom", one.reshape(-1, 3)) for one in places]))
         count = len(places)
         batch = torch.arange(count).repeat_interleave(len(self.numbers))
-        edge_index, shifts = self.neighbors.update(positions, rows, self.pbc.expand(count, 3), batch)
+        edge_index, shifts = self.neighbors.candidates(positions, rows, self.pbc.expand(count, 3), batch)
         found = self.potential.evaluate(AtomGraph(positions, self.numbers.repeat(count), rows, edge_index, shifts, batch))
         virials = -found["stress"] * torch.linalg.det(rows).abs().view(-1, 1, 1)
         forces = found["forces"].view(count, -1, 3)

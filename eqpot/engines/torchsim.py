@@ -33,6 +33,6 @@ class EqpotModel(ModelInterface):  # type: ignore[misc]
         if systems is None:
             systems = torch.zeros_like(numbers)
         pbc = torch.full((len(cells), 3), bool(fields["pbc"]), device=self._device)
-        edge_index, shifts = self.neighbors.update(positions, cells, pbc, systems)
+        edge_index, shifts = self.neighbors.candidates(positions, cells, pbc, systems)
         result = self.potential.evaluate(AtomGraph(positions, numbers, cells, edge_index, shifts, systems))
         return {name: result[name] for name in ("energy", "forces", "stress")}

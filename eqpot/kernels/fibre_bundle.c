@@ -322,11 +322,12 @@ void sort_by_source(int64_t n_atoms, int64_t n_edges, const int32_t *source, int
 
 /* ---- calls from Python, in the types that it has ---- */
 
-enum { NOT_FINITE = 1, NOT_SORTED = 2, NO_TABLE = 4 };
+enum { NOT_FINITE = 1, NOT_SORTED = 2, NO_TABLE = 4, TOO_CLOSE = 8 };
 
 /* Fills species to out_edge of `system`, arrays of the caller that are not const to it, and zeroes the gradients; returns what is wrong.
    With ghosts others wait for an answer, so there finite vectors are the caller's business. */
-static int64_t prepare(const Model *model, const System *system, const int64_t *species, const int64_t *edges, const double *vectors) {
+static int64_t prepare(const Model *model, const System *system, const int64_t *species, const int64_t *sources, const int64_t *targets,
+                       const double *vectors) {
     int64_t n_edges = system->n_edges, wrong = 0;
     int32_t *source = (int32_t *)system->source, *target = (int32_t *)system->target, *kinds = (int32_t *)system->species;
     int32_t *in_row = (int32_t *)system->in_row, *out_row = (int32_t *)system->out_row;
@@ -334,7 +335,7 @@ static int64_t prepare(const Model *model, const System *system, const int64_t *
     for (int64_t i = 0; i < system->n_atoms; i++) kinds[i] = species[i];
     memset(in_row, 0, (system->n_local + 1) * sizeof(int32_t));
     for (int64_t e = 0; e < n_edges; e++) {
-        source[e] = edges[e], target[e] = edges[n_edges + e];
+        source[e] = sources[e], target[e] = targets[e];
         if (e > 0 && target[e] < target[e - 1]) wrong |= NOT_SORTED;
         if (!model->tables[kinds[target[e]] * model->n_species + kinds[source[e]]]) wrong |= NO_TABLE;
         in_row[target[e] + 1]++;
@@ -354,10 +355,11 @@ static int64_t prepare(const Model *model, const System *system, const int64_t *
     return 0;
 }
 
-/* species [n_atoms], edges [2][n_edges] and vectors [n_edges][3] in; energies and gradient [n_edges][3] out, if all is well: returns 0,
-   or else what is wrong, and has done nothing. */
-int64_t call(const Model *model, const System *system, const int64_t *species, const int64_t *edges, const double *vectors, double *gradient) {
-    int64_t wrong = prepare(model, system, species, edges, vectors);
+/* species [n_atoms], sources and targets [n_edges] and vectors [n_edges][3] in; energies and gradient [n_edges][3] out, if all is well:
+   returns 0, or else what is wrong, and has done nothing. */
+int64_t call(const Model *model, const System *system, const int64_t *species, const int64_t *sources, const int64_t *targets,
+             const double *vectors, double *gradient) {
+    int64_t wrong = prepare(model, system, species, sources, targets, vectors);
     if (wrong) return wrong;
     evaluate(model, system);
     for (int64_t n = 0; n < 3 * system->n_edges; n++) gradient[n] = system->gradient[n] + system->lift_gradient[n];
@@ -365,24 +367,34 @@ int64_t call(const Model *model, const System *system, const int64_t *species, c
 }
 
 typedef struct { /* a batch of structures as in eqpot/graph.py; units of eqpot/potential.py */
-    int64_t n_structures;
-    double scale;
+    int64_t n_structures, n_edges; /* edges may be longer than the cutoff: those have no part in anything */
+    double scale, closest; /* no two atoms may be nearer, Å */
     const double *reference_energies; /* [n_species] */
     const int64_t *species, *batch, *edges, *shifts; /* [n_atoms], [n_atoms], [2][n_edges], [n_edges][3] */
     const double *positions, *cells; /* [n_atoms][3], [n_structures][3][3] */
+    int64_t *source, *target; /* [n_edges]: of the edges within the cutoff, as are */
     double *vectors, *gradient; /* [n_edges][3] */
     double *energy, *forces, *stress; /* [n_structures], [n_atoms][3], [n_structures][3][3]: these enter as zeros */
 } Structures;
 
-static void edge_vectors(int64_t n_edges, const Structures *s) {
-    for (int64_t e = 0; e < n_edges; e++) {
-        int64_t source = s->edges[e], target = s->edges[n_edges + e];
+/* Picks the edges within the cutoff, measured in double: what is beyond must not come back by rounding. Returns their number, or -1. */
+static int64_t near_edges(const Structures *s, double cutoff) {
+    int64_t n_near = 0;
+    for (int64_t e = 0; e < s->n_edges; e++) {
+        int64_t source = s->edges[e], target = s->edges[s->n_edges + e];
         const double *cell = s->cells + 9 * s->batch[target];
+        double *vector = s->vectors + 3 * n_near, square = 0;
         for (int d = 0; d < 3; d++) {
             double offset = s->shifts[3 * e] * cell[d] + s->shifts[3 * e + 1] * cell[3 + d] + s->shifts[3 * e + 2] * cell[6 + d];
-            s->vectors[3 * e + d] = s->positions[3 * source + d] - s->positions[3 * target + d] + offset;
+            vector[d] = s->positions[3 * source + d] - s->positions[3 * target + d] + offset;
+            square += vector[d] * vector[d];
         }
+        if (square < s->closest * s->closest) return -1;
+        if (square >= cutoff * cutoff && isfinite(square)) continue;
+        s->source[n_near] = source, s->target[n_near] = target;
+        n_near++;
     }
+    return n_near;
 }
 
 /* From sum r g^T over the edges of a structure: the symmetric part over the volume, or zero where there is none. */
@@ -399,10 +411,10 @@ static void stress_of(double *stress, const double *cell) {
 
 /* Fills what Structures and System have for results; returns what `call` returns. Sums over the atoms and edges of a structure go one after
    the other, so that results do not depend on the batch. */
-int64_t evaluate_structures(const Model *model, const System *system, const Structures *s) {
-    int64_t n_edges = system->n_edges;
-    edge_vectors(n_edges, s);
-    int64_t wrong = call(model, system, s->species, s->edges, s->vectors, s->gradient);
+int64_t evaluate_structures(const Model *model, System *system, const Structures *s) {
+    int64_t n_edges = system->n_edges = near_edges(s, model->cutoff);
+    if (n_edges < 0) return TOO_CLOSE;
+    int64_t wrong = call(model, system, s->species, s->source, s->target, s->vectors, s->gradient);
     if (wrong) return wrong;
     for (int64_t i = 0; i < system->n_atoms; i++) {
         system->energies[i] = s->scale * system->energies[i] + s->reference_energies[s->species[i]];
@@ -410,12 +422,11 @@ int64_t evaluate_structures(const Model *model, const System *system, const Stru
     }
     if (!system->want_gradient) return 0;
     for (int64_t e = 0; e < n_edges; e++) {
-        int64_t source = s->edges[e], target = s->edges[n_edges + e];
-        double *g = s->gradient + 3 * e, *stress = s->stress + 9 * s->batch[target];
+        double *g = s->gradient + 3 * e, *stress = s->stress + 9 * s->batch[s->target[e]];
         for (int d = 0; d < 3; d++) {
             g[d] *= s->scale;
-            s->forces[3 * target + d] += g[d];
-            s->forces[3 * source + d] -= g[d];
+            s->forces[3 * s->target[e] + d] += g[d];
+            s->forces[3 * s->source[e] + d] -= g[d];
         }
         for (int a = 0; a < 3; a++)
             for (int b = 0; b < 3; b++) stress[3 * a + b] += s->vectors[3 * e + a] * g[b];

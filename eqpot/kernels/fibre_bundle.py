@@ -16,6 +16,7 @@ from eqpot.errors import NeighborError
 from eqpot.ghosts import GhostExchange
 from eqpot.graph import AtomGraph
 from eqpot.kernels.compiler import CompilationError, compile_library
+from eqpot.neighbors.search import CLOSEST_DISTANCE, near_graph
 from eqpot.network.fibre_bundle import FibreBundleNetwork
 from eqpot.network.radial_table import TabulatedRadial, intervals_of, radial_coefficients
 
@@ -47,16 +48,16 @@ class _Model(ctypes.Structure):
 
 class _Structures(ctypes.Structure):
     _fields_ = [
-        ("n_structures", ctypes.c_int64),
-        ("scale", ctypes.c_double),
+        *((name, ctypes.c_int64) for name in ("n_structures", "n_edges")),
+        *((name, ctypes.c_double) for name in ("scale", "closest")),
         *((name, _Pointer) for name in ("reference_energies", "species", "batch", "edges", "shifts", "positions", "cells")),
-        *((name, _Pointer) for name in ("vectors", "gradient", "energy", "forces", "stress")),
+        *((name, _Pointer) for name in ("source", "target", "vectors", "gradient", "energy", "forces", "stress")),
     ]
 
 
 _Exchange = ctypes.CFUNCTYPE(None, _Pointer, _Pointer, ctypes.c_int64, ctypes.c_int)
 _NO_EXCHANGE = _Exchange()
-_NOT_FINITE, _NOT_SORTED, _NO_TABLE = 1, 2, 4
+_NOT_FINITE, _NOT_SORTED, _NO_TABLE, _TOO_CLOSE = 1, 2, 4, 8
 """What `call` may find wrong."""
 
 
@@ -241,7 +242,7 @@ class FusedFibreBundle:
             system = workspace.system(len(species), len(vectors))
             system.n_local, system.want_gradient, system.exchange = n_local, gradient, callback.function
             system.energies = energies.data_ptr()
-            arrays = [_Pointer(tensor.data_ptr()) for tensor in (species, edge_index, vectors, edge_gradient)]
+            arrays = [_Pointer(tensor.data_ptr()) for tensor in (species, edge_index[0], edge_index[1], vectors, edge_gradient)]
             wrong = self._library.call(ctypes.byref(self._model), ctypes.byref(system), *arrays)
         callback.check()
         if not wrong:
@@ -260,8 +261,9 @@ class FusedFibreBundle:
     ) -> dict[str, torch.Tensor]:
         """Return energy, energies, forces and stress of a graph as `Potential.forward` does, on the CPU; forces and stress with `gradient`.
 
-        species [n_atoms]; scale in eV, reference_energies [n_elements] in eV: those of the potential. One call of the library does
-        what in tensor operations takes molecules as long as the network. Where a vector is not finite everything is NaN. Errors as above.
+        Edges may be longer than the cutoff: those have no part in anything. species [n_atoms]; scale in eV, reference_energies
+        [n_elements] in eV: those of the potential. One call of the library does what in tensor operations takes molecules as long as
+        the network. Where a vector is not finite everything is NaN. Errors as above, and NeighborError for atoms on top of each other.
         """
         n_atoms, n_edges, n_structures = graph.n_atoms, len(graph.shifts), graph.n_structures
         _check_count(n_edges)
@@ -276,13 +278,15 @@ class FusedFibreBundle:
             system.energies = found["energies"].data_ptr()
             inputs = (reference_energies, *held)
             results = [found[name].data_ptr() if name in found else None for name in ("energy", "forces", "stress")]
-            own = workspace.of_edges(n_edges)
-            structures = _Structures(n_structures, scale, *(tensor.data_ptr() for tensor in inputs), *own, *results)
+            given = (n_structures, n_edges, scale, CLOSEST_DISTANCE, *(tensor.data_ptr() for tensor in inputs))
+            structures = _Structures(*given, *workspace.of_edges(n_edges), *results)
             wrong = self._library.evaluate_structures(*map(ctypes.byref, (self._model, system, structures)))
         if not wrong:
             return found
         if wrong & _NOT_FINITE:
             return {name: values.fill_(math.nan) for name, values in found.items()}
+        if wrong & _TOO_CLOSE:
+            near_graph(graph, self.network.config.cutoff)
         if wrong & _NO_TABLE:
             self._tabulate_for(species, graph.edge_index)
             return self.structures(graph, species, scale, reference_energies, gradient)
@@ -319,6 +323,7 @@ class _Workspace:
         self._points, self._dtype = len(kernel.network.grid.orientations), kernel.dtype
         self._scratch: int = kernel._library.scratch_size()
         self._system = _System()
+        self._n_edges = -1
         self._held: dict[str, torch.Tensor] = {}
 
     def system(self, n_atoms: int, n_edges: int) -> _System:
@@ -334,15 +339,17 @@ class _Workspace:
             sizes |= {"feature_gradient": full if later > 1 else 0, "scratch": n_threads * self._scratch}
             self._set(self._dtype, sizes)
         # Most calls have about as many edges as the one before.
-        if (n_atoms, n_threads) != (system.n_atoms, system.n_threads) or n_edges != system.n_edges:
+        if (n_atoms, n_threads) != (system.n_atoms, system.n_threads) or n_edges != self._n_edges:
             self._set(torch.int32, dict.fromkeys(("source", "target", "out_edge"), n_edges))
             self._set(self._dtype, dict.fromkeys(("vectors", "gradient", "lift_gradient"), 3 * n_edges))
-        system.n_atoms, system.n_edges, system.n_threads = n_atoms, n_edges, n_threads
+        system.n_atoms, system.n_threads = n_atoms, n_threads
+        system.n_edges = self._n_edges = n_edges
         return system
 
     def of_edges(self, n_edges: int) -> list[int]:
-        """Return the addresses of two arrays [n_edges, 3] of float64."""
-        return [self._fit(name, 3 * n_edges, torch.float64) for name in ("float64 vectors", "float64 gradient")]
+        """Return the addresses of what `_Structures` has of edges: two arrays [n_edges] of int64 and two [n_edges, 3] of float64."""
+        sizes = {"int64 source": n_edges, "int64 target": n_edges, "float64 vectors": 3 * n_edges, "float64 gradient": 3 * n_edges}
+        return [self._fit(name, size, getattr(torch, name.split()[0])) for name, size in sizes.items()]
 
     def _set(self, dtype: torch.dtype, sizes: dict[str, int]) -> None:
         for name, size in sizes.items():

@@ -2,13 +2,14 @@
 
 import math
 import os
+from dataclasses import replace
 from typing import NoReturn
 
 import numpy as np
 import torch
 
 from eqpot.errors import NeighborError
-from eqpot.graph import edge_vectors
+from eqpot.graph import AtomGraph, edge_vectors
 from eqpot.neighbors.cells import close_open_directions, reduce_cells, wrap
 from eqpot.neighbors.registry import Builder, choose_builder
 from eqpot.neighbors.torch_cell_list import torch_cell_list
@@ -108,6 +109,12 @@ def within(
         return edge_index, shifts
     chosen = torch.cat(kept)
     return edge_index.index_select(1, chosen), shifts.index_select(0, chosen)
+
+
+def near_graph(graph: AtomGraph, cutoff: float) -> AtomGraph:
+    """Return a graph without its edges that are longer than the cutoff; errors as in `within`."""
+    edge_index, shifts = within(graph.positions, graph.cells, graph.batch, graph.edge_index, graph.shifts, cutoff)
+    return replace(graph, edge_index=edge_index, shifts=shifts)
 
 
 def _refuse(target: int, source: int, square: float) -> NoReturn:

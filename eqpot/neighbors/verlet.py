@@ -78,19 +78,23 @@ class VerletList:
     def skin(self) -> float:
         return 0.0 if self._reference is None else max(self._reference.skins.tolist(), default=0.0)
 
-    def graph(self, atoms: Atoms, device: torch.device | str = "cpu") -> AtomGraph:
-        """Return the `AtomGraph` of one structure, found on the device; errors as in `neighbor_list`."""
+    def graph(self, atoms: Atoms, device: torch.device | str = "cpu", near: bool = True) -> AtomGraph:
+        """Return the `AtomGraph` of one structure, found on the device; errors as in `neighbor_list`.
+
+        near: only the edges within the cutoff; without it those of `candidates`.
+        """
         # A user's array may run backwards in memory or have foreign byte order, which torch does not read.
         positions = torch.tensor(np.ascontiguousarray(atoms.positions, dtype=np.float64), device=device)
         numbers = torch.tensor(atoms.numbers, dtype=torch.int64, device=device)
         cells = torch.tensor(atoms.cell.array, dtype=torch.float64, device=device).unsqueeze(0)
         batch = torch.zeros(len(atoms), dtype=torch.int64, device=device)
-        if self.builder == "auto" and positions.device.type == "cpu" and len(atoms) <= _SMALL and not atoms.pbc.any():
+        if near and self.builder == "auto" and positions.device.type == "cpu" and len(atoms) <= _SMALL and not atoms.pbc.any():
             check_finite(positions, "positions")
             check_finite(cells[0], "lattice vectors")
             self.n_calls, self.n_builds, self._reference = self.n_calls + 1, self.n_builds + 1, None
             return AtomGraph(positions, numbers, cells, *near_pairs(positions.numpy(), self.cutoff), batch)
-        edge_index, shifts = self.update(positions, cells, torch.tensor(atoms.pbc, device=device).unsqueeze(0), batch)
+        find = self.update if near else self.candidates
+        edge_index, shifts = find(positions, cells, torch.tensor(atoms.pbc, device=device).unsqueeze(0), batch)
         return AtomGraph(positions, numbers, cells, edge_index, shifts, batch)
 
     @torch.inference_mode(False)
@@ -101,6 +105,14 @@ class VerletList:
 
         Raises what `neighbor_list` raises.
         """
+        edge_index, shifts = self.candidates(positions, cells, pbc, batch)
+        return within(positions.detach().to(torch.float64), cells.detach().to(torch.float64), batch, edge_index, shifts, self.cutoff)
+
+    @torch.inference_mode(False)
+    def candidates(
+        self, positions: torch.Tensor, cells: torch.Tensor, pbc: torch.Tensor, batch: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Do as `update` does, but leave in what is kept beyond the cutoff, as `Potential.evaluate` passes it over at less cost."""
         # What is kept must neither hold a caller's autograd graph nor lie in an inference mode, and needs the digits.
         positions, cells = positions.detach().to(torch.float64), cells.detach().to(torch.float64)
         check_finite(positions, "positions")
@@ -111,7 +123,7 @@ class VerletList:
             reference = self._reference = self._start(positions, cells, pbc, batch)
             needed, wraps = torch.full_like(reference.skins, torch.inf), None
         elif reference.is_whole:
-            return within(positions, cells, batch, reference.edge_index, reference.shifts, self.cutoff)
+            return reference.edge_index, reference.shifts
         else:
             needed, wraps = _motion(reference, positions, cells, self.cutoff)
         reference.ages += 1
@@ -124,7 +136,7 @@ class VerletList:
         edge_index, shifts = reference.edge_index, reference.shifts
         if wraps is not None and wraps.any():
             shifts = shifts + wraps.index_select(0, edge_index[1]) - wraps.index_select(0, edge_index[0])
-        return within(positions, cells, batch, edge_index, shifts, self.cutoff)
+        return edge_index, shifts
 
     def _start(self, positions: torch.Tensor, cells: torch.Tensor, pbc: torch.Tensor, batch: torch.Tensor) -> _Reference:
         """Return a reference of which no structure has been searched yet: their skins are NaN."""
