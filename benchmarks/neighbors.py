@@ -215,9 +215,9 @@ class _Watch:
     def __init__(self, verlet: VerletList) -> None:
         self.verlet, self.seconds = verlet, 0.0
 
-    def update(self, *given: object) -> object:
+    def candidates(self, *given: object) -> object:
         start = time.perf_counter()
-        pairs = self.verlet.update(*given)  # type: ignore[arg-type]
+        pairs = self.verlet.candidates(*given)  # type: ignore[arg-type]
         self.seconds += time.perf_counter() - start
         return pairs
 

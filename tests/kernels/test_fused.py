@@ -14,6 +14,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 
+from eqpot.errors import NeighborError
 from eqpot.graph import collate, edge_vectors
 from eqpot.kernels import compiler, fibre_bundle, verify
 from eqpot.kernels.fibre_bundle import FusedFibreBundle
@@ -138,13 +139,6 @@ def test_edges_in_any_order_of_their_sources():
     torch.testing.assert_close(potential.evaluate(shuffled)["forces"], potential.evaluate(graph)["forces"], rtol=1e-9, atol=1e-9)
 
 
-def test_edges_beyond_the_cutoff_count_nothing():
-    potential = fused_potential()
-    atoms = many_atoms()
-    near, far = (potential.evaluate(build_graph(atoms, reach)) for reach in (4.0, 5.0))
-    torch.testing.assert_close(far["forces"], near["forces"], rtol=1e-11, atol=1e-11)
-
-
 def test_a_kernel_that_deviates_is_not_used(monkeypatch, caplog):
     potential = random_potential(config=NetworkConfig(n_channels=16))
     monkeypatch.setattr(verify, "largest_deviation", lambda _: float("nan"))
@@ -233,6 +227,31 @@ def test_what_is_not_finite_gives_nan():
     graph.positions[3, 1] = float("nan")
     assert potential.evaluate(graph)["energy"].isnan().all()
     assert potential.evaluate(graph)["forces"].isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_edges_beyond_the_cutoff_have_no_part_in_anything(dtype):
+    """To the last bit, on the fused and the eager path; also where float32 would round a length back to within the cutoff."""
+    potential = fused_potential(dtype)
+    directions = np.random.default_rng(0).normal(size=(60, 3))
+    ends = 4.0 * (1 + 1e-9) * directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    structures = [many_atoms(), *(Atoms("OH", [[0, 0, 0], end]) for end in ends)]
+    near, far = (collate([build_graph(atoms, reach) for atoms in structures]) for reach in (4.0, 5.0))
+    assert len(far.shifts) > 1.5 * len(near.shifts)
+    for stresses in (False, True):
+        for name, value in potential.evaluate(near, stresses=stresses).items():
+            assert torch.equal(potential.evaluate(far, stresses=stresses)[name], value)
+    potential.requires_grad_(True)
+    assert potential.fused_kernel() is None
+    assert torch.equal(potential.evaluate(far)["forces"], potential.evaluate(near)["forces"])
+
+
+def test_atoms_on_top_of_each_other_are_refused():
+    potential, graph = fused_potential(), build_graph(many_atoms(), 4.0)
+    source, target = graph.edge_index[:, int(graph.shifts.abs().sum(1).argmin())].tolist()
+    graph.positions[source] = graph.positions[target] + 0.01
+    with pytest.raises(NeighborError, match=r"Atoms \d+ and \d+ lie on top of each other"):
+        potential.evaluate(graph)
 
 
 def test_unsorted_edges():
