@@ -279,7 +279,7 @@ class FusedFibreBundle:
             inputs = (reference_energies, *held)
             results = [found[name].data_ptr() if name in found else None for name in ("energy", "forces", "stress")]
             given = (n_structures, n_edges, scale, CLOSEST_DISTANCE, *(tensor.data_ptr() for tensor in inputs))
-            structures = _Structures(*given, *workspace.of_edges(n_edges), *results)
+            structures = _Structures(*given, *workspace.of_edges, *results)
             wrong = self._library.evaluate_structures(*map(ctypes.byref, (self._model, system, structures)))
         if not wrong:
             return found
@@ -315,7 +315,10 @@ def _check_count(n_edges: int) -> None:
 
 
 class _Workspace:
-    """Memory of a call, kept from call to call: fresh memory would cost page faults at every step."""
+    """Memory of a call, kept from call to call: fresh memory would cost page faults at every step.
+
+    of_edges: the addresses of what `_Structures` has of edges, source to gradient, as of the last call of `system`.
+    """
 
     def __init__(self, kernel: FusedFibreBundle) -> None:
         config, self._n_blocks = kernel.network.config, kernel.network.config.n_blocks
@@ -324,6 +327,7 @@ class _Workspace:
         self._scratch: int = kernel._library.scratch_size()
         self._system = _System()
         self._n_edges = -1
+        self.of_edges: list[int] = []
         self._held: dict[str, torch.Tensor] = {}
 
     def system(self, n_atoms: int, n_edges: int) -> _System:
@@ -338,18 +342,14 @@ class _Workspace:
             sizes |= {"values": later * grid, "pull": grid if later else 0, "scalar_gradient": flat}
             sizes |= {"feature_gradient": full if later > 1 else 0, "scratch": n_threads * self._scratch}
             self._set(self._dtype, sizes)
-        # Most calls have about as many edges as the one before.
-        if (n_atoms, n_threads) != (system.n_atoms, system.n_threads) or n_edges != self._n_edges:
+        if n_edges != self._n_edges:
             self._set(torch.int32, dict.fromkeys(("source", "target", "out_edge"), n_edges))
             self._set(self._dtype, dict.fromkeys(("vectors", "gradient", "lift_gradient"), 3 * n_edges))
+            self.of_edges = [self._fit(f"near {name}", n_edges, torch.int64) for name in ("source", "target")]
+            self.of_edges += [self._fit(f"near {name}", 3 * n_edges, torch.float64) for name in ("vectors", "gradient")]
         system.n_atoms, system.n_threads = n_atoms, n_threads
         system.n_edges = self._n_edges = n_edges
         return system
-
-    def of_edges(self, n_edges: int) -> list[int]:
-        """Return the addresses of what `_Structures` has of edges: two arrays [n_edges] of int64 and two [n_edges, 3] of float64."""
-        sizes = {"int64 source": n_edges, "int64 target": n_edges, "float64 vectors": 3 * n_edges, "float64 gradient": 3 * n_edges}
-        return [self._fit(name, size, getattr(torch, name.split()[0])) for name, size in sizes.items()]
 
     def _set(self, dtype: torch.dtype, sizes: dict[str, int]) -> None:
         for name, size in sizes.items():
