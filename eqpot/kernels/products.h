@@ -55,10 +55,13 @@ INLINE void load(vec *x, const real *from, ptrdiff_t stride, int v) {
 }
 
 INLINE vec value_at(const real *y, const vec *x) {
-    vec sum = x[0];
+    /* Two sums, as each addition waits for the one before. */
+    vec even = x[0], odd = {0};
 #pragma GCC unroll 16
-    for (int m = 1; m < COEFFICIENTS; m++) sum += y[m] * x[m];
-    return sum;
+    for (int m = 1; m < COEFFICIENTS; m++)
+        if (m % 2) odd += y[m] * x[m];
+        else even += y[m] * x[m];
+    return even + odd;
 }
 
 INLINE void spread(const real *y, vec value, vec *x) {
