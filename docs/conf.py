@@ -137,6 +137,11 @@ def _plain(_: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[
     lines[:] = "\n\n".join(_literal(text) if _is_table(text) else _text(text) for text in paragraphs).split("\n")
 
 
+def _skipped(_: Sphinx, what: str, name: str, *rest: Any) -> bool | None:
+    """What pydantic puts into every class is of no use to a reader."""
+    return True if name == "model_config" else None
+
+
 def _is_table(text: str) -> bool:
     return len(re.findall(r"^(?:\||\w+ +\[|\w+ {2,}\S)", text, flags=re.MULTILINE)) > 1
 
@@ -156,3 +161,4 @@ def setup(app: Sphinx) -> None:
     app.connect("env-get-outdated", _outdated)
     app.add_html_math_renderer("mathml", (_inline_math, None), (_display_math, None))
     app.connect("autodoc-process-docstring", _plain)
+    app.connect("autodoc-skip-member", _skipped)

@@ -138,7 +138,7 @@ class EqpotCalculator(Calculator):
 
     @property
     def skin(self) -> float:
-        """The skin in use, Å; 0 where pairs are searched at every call."""
+        """The skin in use, Å; 0 where pairs are searched at every call, infinity where all pairs of a small molecule are kept."""
         return max(verlet.skin for verlet in self._lists.values())
 
     def calculate(self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes) -> None:
