@@ -62,11 +62,17 @@ def markdown(name: str) -> str:
         raise KeyError(f"{MEASURED.name} has no table {name}")
     rows = [{**entry["of"], **entry["values"]} for entry in entries]
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    circumstances: dict[str, list[str]] = {}
+    circumstances: dict[str, list[list[str]]] = {}
     for entry in entries:
-        circumstances.setdefault(_circumstances(entry), []).append(", ".join(filter(None, map(_cell, entry["of"].values()))))
-    notes = [note if len(circumstances) == 1 else f"{'; '.join(of)}: {note}" for note, of in circumstances.items()]
+        circumstances.setdefault(_circumstances(entry), []).append([cell for cell in map(_cell, entry["of"].values()) if cell])
+    notes = [note if len(circumstances) == 1 else f"{'; '.join(_names(of, circumstances))}: {note}" for note, of in circumstances.items()]
     return "\n".join([_head(columns), *(_line(row, columns) for row in rows), "", f"({'. '.join(notes)}.)"])
+
+
+def _names(rows: Sequence[Sequence[str]], all_rows: Mapping[str, Sequence[Sequence[str]]]) -> list[str]:
+    """Return the names of rows, by the first word alone where all rows that begin with it are among them."""
+    others = {row[0] for group in all_rows.values() if group is not rows for row in group}
+    return list(dict.fromkeys(", ".join(row) if row[0] in others else row[0] for row in rows))
 
 
 def quartiles(values: Sequence[float]) -> dict[str, float]:

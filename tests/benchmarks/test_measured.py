@@ -42,6 +42,16 @@ def test_a_row_takes_the_place_of_its_own(file):
     assert "two: rounds 9, " in note
 
 
+def test_notes_name_rows_by_what_they_share():
+    for rounds, rows in ((3, ("gas one", "gas two", "metal one")), (9, ("metal two",))):
+        table = Table("speed", keep=True, rounds=rounds)
+        for row in rows:
+            table.add(dict(zip(("system", "method"), row.split(), strict=True)), {"ms": 1})
+    note = markdown("speed").split("\n\n")[1]
+    assert note.startswith("(gas; metal, one: rounds 3, ")
+    assert "metal, two: rounds 9, " in note
+
+
 def test_two_rows_of_one_table_are_of_different_things(file):
     table = Table("speed", keep=True)
     table.add({"package": "one"}, {"ms": 1})
