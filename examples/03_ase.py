@@ -5,8 +5,6 @@ Attach and relax
 A shipped potential is a calculator for ASE's atoms: the cell of silicon is relaxed, and energies at other volumes give its bulk modulus.
 """
 
-from pathlib import Path
-
 import numpy as np
 from ase.build import bulk
 from ase.eos import EquationOfState
@@ -16,12 +14,10 @@ from ase.optimize import BFGS
 from eqpot import EqpotCalculator
 from eqpot.units import GIGAPASCAL
 
-MODEL = Path(__file__).parents[1] / "potentials" / "silicon" / "potential.safetensors"
-
 
 def main() -> None:
     atoms = bulk("Si", cubic=True)
-    atoms.calc = EqpotCalculator(MODEL, dtype="float64")
+    atoms.calc = EqpotCalculator("silicon", dtype="float64")
     BFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=1e-4, steps=50)
     print(f"lattice constant {atoms.cell.lengths().mean():.3f} Å, largest stress {abs(atoms.get_stress()).max() / GIGAPASCAL:.1e} GPa")
 

@@ -15,14 +15,12 @@ from ase.build import bulk
 from eqpot import load_potential
 from eqpot.export.torchscript import export_torchscript
 
-MODEL = Path(__file__).parents[1] / "potentials" / "silicon" / "potential.safetensors"
-
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--output", type=Path, default=Path("silicon.pt"))
     arguments = parser.parse_args()
-    deviation = export_torchscript(load_potential(MODEL, dtype="float64"), arguments.output)
+    deviation = export_torchscript(load_potential("silicon", dtype="float64"), arguments.output)
     print(f"wrote {arguments.output}; largest relative deviation from eager {deviation:.0e}")
 
     module = torch.jit.load(arguments.output)  # needs no eqpot

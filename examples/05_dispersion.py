@@ -5,8 +5,6 @@ Dispersion on top
 Silicon in PBE and in PBE + D3(BJ): the shipped potential alone, and with the dispersion of simple-dftd3 added by ASE.
 """
 
-from pathlib import Path
-
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
@@ -24,8 +22,6 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("The D3 correction is in the package dftd3; install it by: python -m pip install dftd3") from None
 
-MODEL = Path(__file__).parents[1] / "potentials" / "silicon" / "potential.safetensors"
-
 
 def bulk_modulus(atoms: Atoms) -> float:
     """Return the bulk modulus in GPa from energies at seven volumes."""
@@ -41,7 +37,7 @@ def bulk_modulus(atoms: Atoms) -> float:
 
 def main() -> None:
     # The potential learned PBE, so the correction is the one fitted for PBE.
-    pbe = EqpotCalculator(MODEL, dtype="float64")
+    pbe = EqpotCalculator("silicon", dtype="float64")
     corrected = SumCalculator([pbe, DFTD3(method="PBE", damping="d3bj")])
     calculators: dict[str, Calculator] = {"PBE": pbe, "PBE + D3(BJ)": corrected}
     for name, calculator in calculators.items():
