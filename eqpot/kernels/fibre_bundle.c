@@ -293,7 +293,7 @@ static void exchange(const System *system, int block, int reverse) {
 }
 
 /* Fills energies and, where wanted, the two gradients (which must enter as zeros). */
-void evaluate(const Model *model, const System *system) {
+static void evaluate(const Model *model, const System *system) {
     int64_t own = system->n_local, all = system->n_atoms;
     int last = model->n_blocks - 1;
     for (int b = 0; b <= last; b++) {
@@ -312,7 +312,7 @@ void evaluate(const Model *model, const System *system) {
 }
 
 /* The same edges by source: a counting sort. `out_row` [n_atoms + 1] enters as zeros. */
-void sort_by_source(int64_t n_atoms, int64_t n_edges, const int32_t *source, int32_t *out_row, int32_t *out_edge) {
+static void sort_by_source(int64_t n_atoms, int64_t n_edges, const int32_t *source, int32_t *out_row, int32_t *out_edge) {
     for (int64_t e = 0; e < n_edges; e++) out_row[source[e] + 1]++;
     for (int64_t i = 0; i < n_atoms; i++) out_row[i + 1] += out_row[i];
     for (int64_t e = 0; e < n_edges; e++) out_edge[out_row[source[e]]++] = e;
@@ -320,7 +320,7 @@ void sort_by_source(int64_t n_atoms, int64_t n_edges, const int32_t *source, int
     out_row[0] = 0;
 }
 
-/* ---- calls from Python, in the types that it has ---- */
+/* ---- calls from Python, in the types that it has; other names are static, as any library of the process may have the same ---- */
 
 enum { NOT_FINITE = 1, NOT_SORTED = 2, NO_TABLE = 4, TOO_CLOSE = 8 };
 
@@ -355,15 +355,22 @@ static int64_t prepare(const Model *model, const System *system, const int64_t *
     return 0;
 }
 
+int64_t eqpot_scratch_size(void) { return scratch_size(); }
+
 /* species [n_atoms], sources and targets [n_edges] and vectors [n_edges][3] in; energies and gradient [n_edges][3] out, if all is well:
    returns 0, or else what is wrong, and has done nothing. */
-int64_t call(const Model *model, const System *system, const int64_t *species, const int64_t *sources, const int64_t *targets,
-             const double *vectors, double *gradient) {
+static int64_t call(const Model *model, const System *system, const int64_t *species, const int64_t *sources, const int64_t *targets,
+                    const double *vectors, double *gradient) {
     int64_t wrong = prepare(model, system, species, sources, targets, vectors);
     if (wrong) return wrong;
     evaluate(model, system);
     for (int64_t n = 0; n < 3 * system->n_edges; n++) gradient[n] = system->gradient[n] + system->lift_gradient[n];
     return 0;
+}
+
+int64_t eqpot_call(const Model *model, const System *system, const int64_t *species, const int64_t *sources, const int64_t *targets,
+                   const double *vectors, double *gradient) {
+    return call(model, system, species, sources, targets, vectors, gradient);
 }
 
 typedef struct { /* a batch of structures as in eqpot/graph.py; units of eqpot/potential.py */
@@ -411,7 +418,7 @@ static void stress_of(double *stress, const double *cell) {
 
 /* Fills what Structures and System have for results; returns what `call` returns. Sums over the atoms and edges of a structure go one after
    the other, so that results do not depend on the batch. */
-int64_t evaluate_structures(const Model *model, System *system, const Structures *s) {
+int64_t eqpot_evaluate_structures(const Model *model, System *system, const Structures *s) {
     int64_t n_edges = system->n_edges = near_edges(s, model->cutoff);
     if (n_edges < 0) return TOO_CLOSE;
     int64_t wrong = call(model, system, s->species, s->source, s->target, s->vectors, s->gradient);

@@ -111,7 +111,7 @@ class FusedFibreBundle:
         }
         self.definitions = tuple((name, str(value)) for name, value in values.items())
         self._library = compile_library(SOURCES, self.definitions)
-        for function in ("scratch_size", "call", "evaluate_structures"):
+        for function in ("eqpot_scratch_size", "eqpot_call", "eqpot_evaluate_structures"):
             getattr(self._library, function).restype = ctypes.c_int64
         self.dtype = dtype
         self.network = copy.deepcopy(network).double().cpu().requires_grad_(False)
@@ -243,7 +243,7 @@ class FusedFibreBundle:
             system.n_local, system.want_gradient, system.exchange = n_local, gradient, callback.function
             system.energies = energies.data_ptr()
             arrays = [_Pointer(tensor.data_ptr()) for tensor in (species, edge_index[0], edge_index[1], vectors, edge_gradient)]
-            wrong = self._library.call(ctypes.byref(self._model), ctypes.byref(system), *arrays)
+            wrong = self._library.eqpot_call(ctypes.byref(self._model), ctypes.byref(system), *arrays)
         callback.check()
         if not wrong:
             return energies, edge_gradient
@@ -280,7 +280,7 @@ class FusedFibreBundle:
             results = [found[name].data_ptr() if name in found else None for name in ("energy", "forces", "stress")]
             given = (n_structures, n_edges, scale, CLOSEST_DISTANCE, *(tensor.data_ptr() for tensor in inputs))
             structures = _Structures(*given, *workspace.of_edges, *results)
-            wrong = self._library.evaluate_structures(*map(ctypes.byref, (self._model, system, structures)))
+            wrong = self._library.eqpot_evaluate_structures(*map(ctypes.byref, (self._model, system, structures)))
         if not wrong:
             return found
         if wrong & _NOT_FINITE:
@@ -324,7 +324,7 @@ class _Workspace:
         config, self._n_blocks = kernel.network.config, kernel.network.config.n_blocks
         self._channels, self._coefficients = config.n_channels, (config.feature_degree + 1) ** 2
         self._points, self._dtype = len(kernel.network.grid.orientations), kernel.dtype
-        self._scratch: int = kernel._library.scratch_size()
+        self._scratch: int = kernel._library.eqpot_scratch_size()
         self._system = _System()
         self._n_edges = -1
         self.of_edges: list[int] = []

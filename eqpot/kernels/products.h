@@ -12,7 +12,7 @@ enum { FULL = COEFFICIENTS * GROUP * C, FLAT = GROUP * C };
 static const int SIZES[] = {FULL, FLAT, 3 * FULL, FULL, FULL, 4 * FLAT, 4 * FLAT, FLAT, FULL,
                             FULL, FULL, FULL, 3 * FULL, 4 * FLAT, 4 * FLAT, FLAT, FULL, O * C, FULL};
 
-int64_t scratch_size(void) {
+static int64_t scratch_size(void) {
     int64_t total = 0;
     for (size_t n = 0; n < sizeof SIZES / sizeof *SIZES; n++) total += SIZES[n];
     return total;

@@ -287,9 +287,9 @@ def test_more_threads_are_used_where_there_is_work(monkeypatch):
 
     def spy(model, system, structures):
         used.append(system._obj.n_threads)
-        return library.evaluate_structures(model, system, structures)
+        return library.eqpot_evaluate_structures(model, system, structures)
 
-    monkeypatch.setattr(potential.fused_kernel(), "_library", SimpleNamespace(evaluate_structures=spy))
+    monkeypatch.setattr(potential.fused_kernel(), "_library", SimpleNamespace(eqpot_evaluate_structures=spy))
     before = torch.get_num_threads()
     try:
         for n_threads in (1, 2, 100):
