@@ -322,7 +322,9 @@ static void sort_by_source(int64_t n_atoms, int64_t n_edges, const int32_t *sour
 
 /* ---- calls from Python, in the types that it has; other names are static, as any library of the process may have the same ---- */
 
-enum { NOT_FINITE = 1, NOT_SORTED = 2, NO_TABLE = 4, TOO_CLOSE = 8 };
+enum { NOT_FINITE = 1, NOT_SORTED = 2, NO_TABLE = 4, TOO_CLOSE = 8, NO_ATOM = 16 };
+
+static int is_within(int64_t index, int64_t n) { return 0 <= index && index < n; }
 
 /* Fills species to out_edge of `system`, arrays of the caller that are not const to it, and zeroes the gradients; returns what is wrong.
    With ghosts others wait for an answer, so there finite vectors are the caller's business. */
@@ -335,6 +337,7 @@ static int64_t prepare(const Model *model, const System *system, const int64_t *
     for (int64_t i = 0; i < system->n_atoms; i++) kinds[i] = species[i];
     memset(in_row, 0, (system->n_local + 1) * sizeof(int32_t));
     for (int64_t e = 0; e < n_edges; e++) {
+        if (!is_within(sources[e], system->n_atoms) || !is_within(targets[e], system->n_local)) return NO_ATOM;
         source[e] = sources[e], target[e] = targets[e];
         if (e > 0 && target[e] < target[e - 1]) wrong |= NOT_SORTED;
         if (!model->tables[kinds[target[e]] * model->n_species + kinds[source[e]]]) wrong |= NO_TABLE;
@@ -384,11 +387,14 @@ typedef struct { /* a batch of structures as in eqpot/graph.py; units of eqpot/p
     double *energy, *forces, *stress; /* [n_structures], [n_atoms][3], [n_structures][3][3]: these enter as zeros */
 } Structures;
 
-/* Picks the edges within the cutoff, measured in double: what is beyond must not come back by rounding. Returns their number, or -1. */
-static int64_t near_edges(const Structures *s, double cutoff) {
+/* Picks the edges within the cutoff, measured in double: what is beyond must not come back by rounding. Returns what is wrong. */
+static int64_t near_edges(const Structures *s, double cutoff, int64_t n_atoms, int64_t *number) {
     int64_t n_near = 0;
+    for (int64_t i = 0; i < n_atoms; i++)
+        if (!is_within(s->batch[i], s->n_structures)) return NO_ATOM;
     for (int64_t e = 0; e < s->n_edges; e++) {
         int64_t source = s->edges[e], target = s->edges[s->n_edges + e];
+        if (!is_within(source, n_atoms) || !is_within(target, n_atoms)) return NO_ATOM;
         const double *cell = s->cells + 9 * s->batch[target];
         double *vector = s->vectors + 3 * n_near, square = 0;
         for (int d = 0; d < 3; d++) {
@@ -396,12 +402,13 @@ static int64_t near_edges(const Structures *s, double cutoff) {
             vector[d] = s->positions[3 * source + d] - s->positions[3 * target + d] + offset;
             square += vector[d] * vector[d];
         }
-        if (square < s->closest * s->closest) return -1;
+        if (square < s->closest * s->closest) return TOO_CLOSE;
         if (square >= cutoff * cutoff && isfinite(square)) continue;
         s->source[n_near] = source, s->target[n_near] = target;
         n_near++;
     }
-    return n_near;
+    *number = n_near;
+    return 0;
 }
 
 /* From sum r g^T over the edges of a structure: the symmetric part over the volume, or zero where there is none. */
@@ -419,9 +426,9 @@ static void stress_of(double *stress, const double *cell) {
 /* Fills what Structures and System have for results; returns what `call` returns. Sums over the atoms and edges of a structure go one after
    the other, so that results do not depend on the batch. */
 int64_t eqpot_evaluate_structures(const Model *model, System *system, const Structures *s) {
-    int64_t n_edges = system->n_edges = near_edges(s, model->cutoff);
-    if (n_edges < 0) return TOO_CLOSE;
-    int64_t wrong = call(model, system, s->species, s->source, s->target, s->vectors, s->gradient);
+    int64_t wrong = near_edges(s, model->cutoff, system->n_atoms, &system->n_edges), n_edges = system->n_edges;
+    if (wrong) return wrong;
+    wrong = call(model, system, s->species, s->source, s->target, s->vectors, s->gradient);
     if (wrong) return wrong;
     for (int64_t i = 0; i < system->n_atoms; i++) {
         system->energies[i] = s->scale * system->energies[i] + s->reference_energies[s->species[i]];

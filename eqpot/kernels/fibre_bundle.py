@@ -57,8 +57,8 @@ class _Structures(ctypes.Structure):
 
 _Exchange = ctypes.CFUNCTYPE(None, _Pointer, _Pointer, ctypes.c_int64, ctypes.c_int)
 _NO_EXCHANGE = _Exchange()
-_NOT_FINITE, _NOT_SORTED, _NO_TABLE, _TOO_CLOSE = 1, 2, 4, 8
-"""What `call` may find wrong."""
+_NOT_FINITE, _NOT_SORTED, _NO_TABLE, _TOO_CLOSE, _NO_ATOM = 1, 2, 4, 8, 16
+"""What the library may find wrong."""
 
 
 class _System(ctypes.Structure):
@@ -230,11 +230,11 @@ class FusedFibreBundle:
 
         Arguments as in `FibreBundleNetwork.forward`, on the CPU, edges in any order. Without `gradient` it is zero and costs nothing;
         where a vector is not finite everything is NaN. With `ghosts` energies are those of the local atoms, and the gradient that
-        of the energy of all domains. Raises NeighborError for more edges than 32-bit numbers count.
+        of the energy of all domains. Raises NeighborError for more edges than 32-bit numbers count, and for atoms that are not there.
         """
         _check_count(len(vectors))
         vectors = vectors.detach().to(torch.float64).contiguous()
-        species, edge_index = species.contiguous(), edge_index.contiguous()
+        species, edge_index = species.to(torch.int64).contiguous(), edge_index.to(torch.int64).contiguous()
         n_local = ghosts.n_local if ghosts else len(species)
         energies, edge_gradient = torch.empty(n_local, dtype=torch.float64), torch.empty_like(vectors)
         callback = _Callback(ghosts, len(species), self.dtype)
@@ -247,6 +247,7 @@ class FusedFibreBundle:
         callback.check()
         if not wrong:
             return energies, edge_gradient
+        _check_edges(wrong)
         if wrong & _NOT_FINITE:
             return energies.fill_(math.nan), edge_gradient.fill_(math.nan)
         if wrong & _NO_TABLE:
@@ -267,7 +268,8 @@ class FusedFibreBundle:
         """
         n_atoms, n_edges, n_structures = graph.n_atoms, len(graph.shifts), graph.n_structures
         _check_count(n_edges)
-        held = [tensor.contiguous() for tensor in (species, graph.batch, graph.edge_index, graph.shifts, graph.positions, graph.cells)]
+        whole = [tensor.to(torch.int64).contiguous() for tensor in (species, graph.batch, graph.edge_index, graph.shifts)]
+        real = [tensor.to(torch.float64).contiguous() for tensor in (graph.positions, graph.cells)]
         found = {"energy": torch.zeros(n_structures, dtype=torch.float64), "energies": torch.empty(n_atoms, dtype=torch.float64)}
         if gradient:
             found["forces"] = torch.zeros((n_atoms, 3), dtype=torch.float64)
@@ -276,17 +278,18 @@ class FusedFibreBundle:
             system = workspace.system(n_atoms, n_edges)
             system.n_local, system.want_gradient, system.exchange = n_atoms, gradient, _NO_EXCHANGE
             system.energies = found["energies"].data_ptr()
-            inputs = (reference_energies, *held)
+            inputs = (reference_energies, *whole, *real)
             results = [found[name].data_ptr() if name in found else None for name in ("energy", "forces", "stress")]
             given = (n_structures, n_edges, scale, CLOSEST_DISTANCE, *(tensor.data_ptr() for tensor in inputs))
             structures = _Structures(*given, *workspace.of_edges, *results)
             wrong = self._library.eqpot_evaluate_structures(*map(ctypes.byref, (self._model, system, structures)))
         if not wrong:
             return found
+        if wrong & _TOO_CLOSE:
+            near_graph(graph, self.network.config.cutoff)  # says which
+        _check_edges(wrong)
         if wrong & _NOT_FINITE:
             return {name: values.fill_(math.nan) for name, values in found.items()}
-        if wrong & _TOO_CLOSE:
-            near_graph(graph, self.network.config.cutoff)
         if wrong & _NO_TABLE:
             self._tabulate_for(species, graph.edge_index)
             return self.structures(graph, species, scale, reference_energies, gradient)
@@ -312,6 +315,13 @@ class FusedFibreBundle:
 def _check_count(n_edges: int) -> None:
     if n_edges >= 2**31:
         raise NeighborError(f"The structure has {n_edges} edges; the fused kernel takes fewer than 2^31. Use a smaller structure.")
+
+
+def _check_edges(wrong: int) -> None:
+    if wrong & _NO_ATOM:
+        raise NeighborError("The edges lead to atoms, or the atoms belong to structures, that are not there; build the graph anew.")
+    if wrong & _TOO_CLOSE:
+        raise NeighborError("Two atoms lie on top of each other; correct the structure.")
 
 
 class _Workspace:

@@ -254,6 +254,18 @@ def test_atoms_on_top_of_each_other_are_refused():
         potential.evaluate(graph)
 
 
+@pytest.mark.parametrize(("field", "place", "value"), [("edge_index", (0, 3), 10**6), ("edge_index", (1, -1), -1), ("batch", -1, 2)])
+def test_graphs_of_atoms_that_are_not_there_are_refused(field, place, value):
+    potential, graph = fused_potential(), build_graph(many_atoms(), 4.0)
+    getattr(graph, field)[place] = value
+    with pytest.raises(NeighborError, match="not there"):
+        potential.evaluate(graph)
+    if field == "edge_index":
+        species = potential.species_of_number[graph.numbers]
+        with pytest.raises(NeighborError, match="not there"):
+            potential.fused_kernel()(torch.ones(len(graph.shifts), 3), species, graph.edge_index)
+
+
 def test_unsorted_edges():
     potential, graph = fused_potential(), build_graph(many_atoms(), 4.0)
     order = torch.randperm(len(graph.shifts), generator=torch.Generator().manual_seed(0))
