@@ -27,7 +27,7 @@ class SimplePotential:
 class NoPairs:
     """A neighbour list that finds none: atoms without pair interactions may lie on top of each other."""
 
-    def update(self, *_: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def candidates(self, *_: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.zeros((2, 0), dtype=torch.int64), torch.zeros((0, 3), dtype=torch.int64)
 
 
