@@ -22,6 +22,7 @@ from eqpot.graph import AtomGraph
 from eqpot.hessian import hessian
 from eqpot.model_file import load_potential, load_uncertainty
 from eqpot.neighbors import VerletList
+from eqpot.neighbors.search import near_graph
 from eqpot.potential import Potential
 from eqpot.uncertainty import Uncertainty
 
@@ -216,7 +217,8 @@ class EqpotCalculator(Calculator):
         if before is not None and before.shape == places.shape and abs(places - before).max() < 0.1:
             return
         self._looked_at = places
-        graph = graphs[potential.cutoff]
+        # Elements that never met in the training data may be beyond the cutoff of each other.
+        graph = near_graph(graphs[potential.cutoff], potential.cutoff)
         sentence = unknown_distance(graph, _table(tuple(potential.shortest_distances.items())).to(graph.numbers.device))
         if sentence is not None:
             logger.warning(sentence)

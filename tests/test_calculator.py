@@ -490,10 +490,15 @@ def test_a_structure_outside_the_training_data_is_warned_of_once(caplog):
 
 
 def test_elements_that_never_met_are_warned_of(caplog):
-    """A small open structure keeps its list: the tenth evaluation looks again."""
+    """Beyond the cutoff, where a small open structure keeps its pairs too, they have not met."""
     calculator = EqpotCalculator("ethanol")
     atoms = Atoms("OO", [[0, 0, 0], [0, 0, 30.0]])
-    for _ in range(20):
+    for _ in range(17):
+        atoms.positions[0, 2] += 1.45
+        calculator.get_forces(atoms)
+    assert atoms.get_distance(0, 1) > 4.0
+    assert not caplog.messages
+    for _ in range(3):
         atoms.positions[0, 2] += 1.45
         calculator.get_forces(atoms)
     assert len(caplog.messages) == 1

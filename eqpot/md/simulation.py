@@ -19,6 +19,7 @@ from eqpot.md.settings import Settings
 from eqpot.md.state import Conditions, State
 from eqpot.md.velocities import degrees_of_freedom, draw_velocities
 from eqpot.md.watchdog import Memory, Watchdog
+from eqpot.neighbors.search import near_graph
 from eqpot.potential import Potential
 from eqpot.uncertainty import Uncertainty
 from eqpot.units import FEMTOSECOND, GIGAPASCAL
@@ -91,9 +92,9 @@ class Simulation:
         """Advance by one time step; SimulationError, with the state as it was, where the watchdog stops it."""
         try:
             state = self.integrator.step(self.state, self.force_function, self.settings.timestep * FEMTOSECOND, self.conditions)
+            self._inspect(state)
         except NeighborError as error:
             raise SimulationError(f"In step {self.state.step + 1}: {error} {ADVICE}") from error
-        self._inspect(state)
         self.state = state
         return state
 
@@ -124,9 +125,9 @@ class Simulation:
             self.last_good = state
 
     def _graph_of(self, state: State) -> AtomGraph | None:
-        """Return the latest edges, between the atoms of `state`: what was evaluated last may be a move of the cell that was rejected."""
+        """Return the latest edges, within the cutoff for the atoms of `state`: what was evaluated last may be a rejected move."""
         graph = self.force_function.graph
-        return None if graph is None else replace(graph, positions=state.positions, cells=state.cells)
+        return None if graph is None else near_graph(replace(graph, positions=state.positions, cells=state.cells), self.potential.cutoff)
 
     def _extrapolation(self, state: State) -> list[str]:
         """Let the watchdog look at the standard deviations of the forces, if there are any."""

@@ -11,6 +11,7 @@ from ase.build import bulk, molecule
 from pydantic import ValidationError
 from scipy.stats import chi2
 
+from eqpot import load_potential
 from eqpot.errors import SimulationError
 from eqpot.graph import collate
 from eqpot.md import Settings, Simulation
@@ -170,6 +171,15 @@ def test_elements_that_never_met_in_the_training_data_are_told_of():
     (sentence,) = watchdog(two, trained=met).check(two, graph)
     assert "no two such atoms next to each other" in sentence
     assert watchdog(two, trained=met, min_trained_distance=0.0).check(two, graph) == []
+
+
+def test_elements_beyond_the_cutoff_of_each_other_have_not_met(caplog):
+    """Lists keep pairs beyond the cutoff, of which the training data know nothing."""
+    simulation = Simulation(Atoms("OO", [[0, 0, 0], [0, 0, 10.0]]), load_potential("ethanol"), Settings(temperature=10.0, timestep=0.5))
+    for _ in range(20):
+        simulation.step()
+    assert simulation.force_function.graph.edge_index.shape[1] == 2
+    assert not caplog.messages
 
 
 def test_elements_count_for_how_close_is_too_close():
