@@ -29,7 +29,7 @@ typedef real half __attribute__((vector_size(32), may_alias));
 typedef real quarter __attribute__((vector_size(16), may_alias));
 #define INLINE static inline __attribute__((always_inline))
 
-/* ---- what Python passes; the field order is that of the ctypes structures in fibre_bundle.py ---- */
+/* ---- what Python passes; the field order is that of the ctypes structures in call.py ---- */
 
 typedef struct { /* matrices are [n_in][n_out], one per angular degree where the map is a FibreLinear; *_t is the transpose */
     const real *message_mixing, *message_mixing_t, *self_mixing, *self_mixing_t;

@@ -15,64 +15,29 @@ import torch
 from eqpot.errors import NeighborError
 from eqpot.ghosts import GhostExchange
 from eqpot.graph import AtomGraph
+from eqpot.kernels.call import (
+    MATRICES,
+    NO_ATOM,
+    NO_EXCHANGE,
+    NO_TABLE,
+    NOT_FINITE,
+    TOO_CLOSE,
+    Callback,
+    Model,
+    Pointer,
+    Structures,
+    Workspace,
+    aligned_empty,
+)
 from eqpot.kernels.compiler import CompilationError, compile_library
 from eqpot.neighbors.search import CLOSEST_DISTANCE, near_graph
 from eqpot.network.fibre_bundle import FibreBundleNetwork
 from eqpot.network.radial_table import TabulatedRadial, intervals_of, radial_coefficients
 
-_MAX_BLOCKS = 8
 _SPACING = {torch.float32: 0.0125, torch.float64: 0.0025}
 """Å between the knots of the radial tables: their error falls with the sixth power and is below that of the dtype, or close to it."""
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("fibre_bundle.c", "edges.h", "products.h"))
-
-_Pointer = ctypes.c_void_p
-_MATRICES = (
-    *("message_mixing", "message_mixing_t", "self_mixing", "self_mixing_t", "factors", "factors_t", "gates", "gates_t", "gate_bias"),
-    *("update", "update_t", "readout", "readout_t", "readout_bias", "energy_weight"),
-)
-
-
-class _Block(ctypes.Structure):
-    _fields_ = [*((name, _Pointer) for name in _MATRICES), ("energy_bias", ctypes.c_double)]
-
-
-class _Model(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("n_blocks", "n_species")),
-        *((name, ctypes.c_double) for name in ("cutoff", "inverse_spacing")),
-        *((name, _Pointer) for name in ("orientations", "synthesis", "harmonic_norms", "embedding", "tables")),
-        ("blocks", _Block * _MAX_BLOCKS),
-    ]
-
-
-class _Structures(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("n_structures", "n_edges")),
-        *((name, ctypes.c_double) for name in ("scale", "closest")),
-        *((name, _Pointer) for name in ("reference_energies", "species", "batch", "edges", "shifts", "positions", "cells")),
-        *((name, _Pointer) for name in ("source", "target", "vectors", "gradient", "energy", "forces", "stress")),
-    ]
-
-
-_Exchange = ctypes.CFUNCTYPE(None, _Pointer, _Pointer, ctypes.c_int64, ctypes.c_int)
-_NO_EXCHANGE = _Exchange()
-_NOT_FINITE, _NOT_SORTED, _NO_TABLE, _TOO_CLOSE, _NO_ATOM = 1, 2, 4, 8, 16
-"""What the library may find wrong."""
-
-
-class _System(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("n_atoms", "n_local", "n_edges", "n_threads", "want_gradient")),
-        ("exchange", _Exchange),
-        ("context", _Pointer),
-        *((name, _Pointer) for name in ("species", "vectors", "source", "target", "in_row", "out_row", "out_edge")),
-        *(
-            (name, _Pointer)
-            for name in ("energies", "gradient", "lift_gradient", "messages", "scalars", "joined", "features", "values", "pull")
-        ),
-        *((name, _Pointer) for name in ("scalar_gradient", "feature_gradient", "scratch")),
-    ]
 
 
 @dataclass(frozen=True)
@@ -80,7 +45,7 @@ class Packed:
     """A kernel's model without its library.
 
     content: arrays in the kernel's dtype, each at a multiple of 64 bytes; offsets: where each begins, in numbers, or -1, in the order of
-    the pointers of `_Model` and its blocks, and the tables; energy_biases [n_blocks]; inverse_spacing of the tables, 1/Å.
+    the pointers of `Model` and its blocks, and the tables; energy_biases [n_blocks]; inverse_spacing of the tables, 1/Å.
     """
 
     content: bytes
@@ -120,23 +85,23 @@ class FusedFibreBundle:
             radial.n_intervals if isinstance(radial, TabulatedRadial) else intervals_of(config.cutoff, _SPACING[dtype] / refinement)
         )
         self._keep: list[torch.Tensor] = []
-        self._workspace = _Workspace(self)
+        self._workspace = self._new_workspace()
         self._lock = threading.Lock()
         n_species = network.n_elements
         self._pairs: set[int] = set()
-        self._tables = (_Pointer * (config.n_blocks * n_species * n_species))()
+        self._tables = (Pointer * (config.n_blocks * n_species * n_species))()
         self._model = self._pack(n_species)
 
     def _hold(self, tensor: torch.Tensor) -> int:
         """Return the address of a copy in the kernel's dtype that lives as long as this object."""
-        self._keep.append(_aligned_empty(tensor.numel(), self.dtype).copy_(tensor.reshape(-1)))
+        self._keep.append(aligned_empty(tensor.numel(), self.dtype).copy_(tensor.reshape(-1)))
         return self._keep[-1].data_ptr()
 
-    def _pack(self, n_species: int) -> _Model:
+    def _pack(self, n_species: int) -> Model:
         network = self.network
         blocks: list[Any] = list(network.blocks)
         products: list[Any] = [network.lift_product, *(block.product for block in blocks)]
-        model = _Model(
+        model = Model(
             n_blocks=len(products),
             n_species=n_species,
             cutoff=network.config.cutoff,
@@ -145,7 +110,7 @@ class FusedFibreBundle:
             synthesis=self._hold(network.grid.synthesis),
             harmonic_norms=self._hold(_harmonic_norms(network.config.feature_degree)),
             embedding=self._hold(network.embedding.weight),
-            tables=ctypes.cast(self._tables, _Pointer),
+            tables=ctypes.cast(self._tables, Pointer),
         )
         for number, product in enumerate(products):
             fibre = {"factors": product.factors.weight}
@@ -170,7 +135,7 @@ class FusedFibreBundle:
         self._tabulate_pairs(set(range(n_species * n_species)))
         model, blocks = self._model, self._model.blocks[:n_blocks]
         addresses = [model.orientations, model.synthesis, model.harmonic_norms, model.embedding]
-        addresses += [getattr(block, name) for block in blocks for name in _MATRICES]
+        addresses += [getattr(block, name) for block in blocks for name in MATRICES]
         addresses += list(self._tables)
         held = {tensor.data_ptr(): tensor for tensor in self._keep}
         content, offsets = bytearray(), []
@@ -193,7 +158,7 @@ class FusedFibreBundle:
         """Return the kernel with other weights [n_blocks, n_channels] of the last layers, and none of their biases; all else is shared."""
         other = copy.copy(self)
         other._keep = [*self._keep]
-        other._model = _Model.from_buffer_copy(self._model)
+        other._model = Model.from_buffer_copy(self._model)
         for number, weight in enumerate(weights):
             other._model.blocks[number].energy_weight = other._hold(weight)
             other._model.blocks[number].energy_bias = 0.0
@@ -237,20 +202,20 @@ class FusedFibreBundle:
         species, edge_index = species.to(torch.int64).contiguous(), edge_index.to(torch.int64).contiguous()
         n_local = ghosts.n_local if ghosts else len(species)
         energies, edge_gradient = torch.empty(n_local, dtype=torch.float64), torch.empty_like(vectors)
-        callback = _Callback(ghosts, len(species), self.dtype)
+        callback = Callback(ghosts, len(species), self.dtype)
         with self._memory() as workspace:
             system = workspace.system(len(species), len(vectors))
             system.n_local, system.want_gradient, system.exchange = n_local, gradient, callback.function
             system.energies = energies.data_ptr()
-            arrays = [_Pointer(tensor.data_ptr()) for tensor in (species, edge_index[0], edge_index[1], vectors, edge_gradient)]
+            arrays = [Pointer(tensor.data_ptr()) for tensor in (species, edge_index[0], edge_index[1], vectors, edge_gradient)]
             wrong = self._library.eqpot_call(ctypes.byref(self._model), ctypes.byref(system), *arrays)
         callback.check()
         if not wrong:
             return energies, edge_gradient
         _check_edges(wrong)
-        if wrong & _NOT_FINITE:
+        if wrong & NOT_FINITE:
             return energies.fill_(math.nan), edge_gradient.fill_(math.nan)
-        if wrong & _NO_TABLE:
+        if wrong & NO_TABLE:
             self._tabulate_for(species, edge_index)
             return self(vectors, species, edge_index, gradient, ghosts)
         order = torch.argsort(edge_index[1], stable=True)
@@ -276,33 +241,36 @@ class FusedFibreBundle:
             found["stress"] = torch.zeros((n_structures, 3, 3), dtype=torch.float64)
         with self._memory() as workspace:
             system = workspace.system(n_atoms, n_edges)
-            system.n_local, system.want_gradient, system.exchange = n_atoms, gradient, _NO_EXCHANGE
+            system.n_local, system.want_gradient, system.exchange = n_atoms, gradient, NO_EXCHANGE
             system.energies = found["energies"].data_ptr()
             inputs = (reference_energies, *whole, *real)
             results = [found[name].data_ptr() if name in found else None for name in ("energy", "forces", "stress")]
             given = (n_structures, n_edges, scale, CLOSEST_DISTANCE, *(tensor.data_ptr() for tensor in inputs))
-            structures = _Structures(*given, *workspace.of_edges, *results)
+            structures = Structures(*given, *workspace.of_edges, *results)
             wrong = self._library.eqpot_evaluate_structures(*map(ctypes.byref, (self._model, system, structures)))
         if not wrong:
             return found
-        if wrong & _TOO_CLOSE:
+        if wrong & TOO_CLOSE:
             near_graph(graph, self.network.config.cutoff)  # says which
         _check_edges(wrong)
-        if wrong & _NOT_FINITE:
+        if wrong & NOT_FINITE:
             return {name: values.fill_(math.nan) for name, values in found.items()}
-        if wrong & _NO_TABLE:
+        if wrong & NO_TABLE:
             self._tabulate_for(species, graph.edge_index)
             return self.structures(graph, species, scale, reference_energies, gradient)
         order = torch.argsort(graph.edge_index[1], stable=True)
         ordered = replace(graph, edge_index=graph.edge_index[:, order], shifts=graph.shifts[order])
         return self.structures(ordered, species, scale, reference_energies, gradient)
 
+    def _new_workspace(self) -> Workspace:
+        return Workspace(self.network.config, len(self.network.grid.orientations), self.dtype, self._library.eqpot_scratch_size())
+
     @contextmanager
-    def _memory(self) -> Iterator["_Workspace"]:
+    def _memory(self) -> Iterator[Workspace]:
         """Give memory to one call: its own where another thread is at work, or was when this process was forked."""
         own = self._lock.acquire(blocking=False)
         try:
-            yield self._workspace if own else _Workspace(self)
+            yield self._workspace if own else self._new_workspace()
         finally:
             if own:
                 self._lock.release()
@@ -318,90 +286,10 @@ def _check_count(n_edges: int) -> None:
 
 
 def _check_edges(wrong: int) -> None:
-    if wrong & _NO_ATOM:
+    if wrong & NO_ATOM:
         raise NeighborError("The edges lead to atoms, or the atoms belong to structures, that are not there; build the graph anew.")
-    if wrong & _TOO_CLOSE:
+    if wrong & TOO_CLOSE:
         raise NeighborError("Two atoms lie on top of each other; correct the structure.")
-
-
-class _Workspace:
-    """Memory of a call, kept from call to call: fresh memory would cost page faults at every step.
-
-    of_edges: the addresses of what `_Structures` has of edges, source to gradient, as of the last call of `system`.
-    """
-
-    def __init__(self, kernel: FusedFibreBundle) -> None:
-        config, self._n_blocks = kernel.network.config, kernel.network.config.n_blocks
-        self._channels, self._coefficients = config.n_channels, (config.feature_degree + 1) ** 2
-        self._points, self._dtype = len(kernel.network.grid.orientations), kernel.dtype
-        self._scratch: int = kernel._library.eqpot_scratch_size()
-        self._system = _System()
-        self._n_edges = -1
-        self.of_edges: list[int] = []
-        self._held: dict[str, torch.Tensor] = {}
-
-    def system(self, n_atoms: int, n_edges: int) -> _System:
-        """Return what describes a call, with the addresses of all arrays that are the kernel's own."""
-        system = self._system
-        n_threads = max(1, min(torch.get_num_threads(), n_atoms // 64))
-        if (n_atoms, n_threads) != (system.n_atoms, system.n_threads):
-            flat, later = n_atoms * self._channels, self._n_blocks - 1
-            full, grid = flat * self._coefficients, flat * self._points
-            self._set(torch.int32, {"species": n_atoms, "in_row": n_atoms + 1, "out_row": n_atoms + 1})
-            sizes = {"messages": later * full, "scalars": self._n_blocks * flat, "joined": later * full, "features": full if later else 0}
-            sizes |= {"values": later * grid, "pull": grid if later else 0, "scalar_gradient": flat}
-            sizes |= {"feature_gradient": full if later > 1 else 0, "scratch": n_threads * self._scratch}
-            self._set(self._dtype, sizes)
-        if n_edges != self._n_edges:
-            self._set(torch.int32, dict.fromkeys(("source", "target", "out_edge"), n_edges))
-            self._set(self._dtype, dict.fromkeys(("vectors", "gradient", "lift_gradient"), 3 * n_edges))
-            self.of_edges = [self._fit(f"near {name}", n_edges, torch.int64) for name in ("source", "target")]
-            self.of_edges += [self._fit(f"near {name}", 3 * n_edges, torch.float64) for name in ("vectors", "gradient")]
-        system.n_atoms, system.n_threads = n_atoms, n_threads
-        system.n_edges = self._n_edges = n_edges
-        return system
-
-    def _set(self, dtype: torch.dtype, sizes: dict[str, int]) -> None:
-        for name, size in sizes.items():
-            setattr(self._system, name, self._fit(name, size, dtype))
-
-    def _fit(self, name: str, size: int, dtype: torch.dtype) -> int:
-        """Return the address of an array of at least this size, and not of many times as much."""
-        held = self._held.get(name)
-        if held is None or not size <= len(held) <= max(4 * size, 1 << 20):
-            held = self._held[name] = _aligned_empty(size, dtype)
-        return held.data_ptr()
-
-
-class _Callback:
-    """What the kernel calls to exchange rows of `joined` between domains; no exception leaves it before `check`."""
-
-    def __init__(self, ghosts: GhostExchange | None, n_atoms: int, dtype: torch.dtype) -> None:
-        self._ghosts, self._n_atoms, self._dtype = ghosts, n_atoms, dtype
-        self._error: BaseException | None = None
-        self.function = _Exchange(self._call) if ghosts else _NO_EXCHANGE
-
-    def _call(self, _: int, address: int, width: int, reverse: int) -> None:
-        assert self._ghosts is not None
-        try:
-            rows = torch.zeros((0, width), dtype=self._dtype)
-            if self._n_atoms:
-                memory = (ctypes.c_byte * (self._n_atoms * width * self._dtype.itemsize)).from_address(address)
-                rows = torch.frombuffer(memory, dtype=self._dtype).view(self._n_atoms, width)
-            (self._ghosts.reverse if reverse else self._ghosts.forward)(rows)
-        except BaseException as error:  # noqa: BLE001 (the kernel is in between; it is raised afterwards)
-            self._error = error
-
-    def check(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-
-def _aligned_empty(size: int, dtype: torch.dtype) -> torch.Tensor:
-    """Return uninitialised numbers [size] whose address is a multiple of 64 bytes, as the kernel's vectors want it."""
-    buffer = torch.empty(size + 64 // dtype.itemsize, dtype=dtype)
-    skip = -buffer.data_ptr() % 64 // dtype.itemsize
-    return buffer[skip : skip + size]
 
 
 def _harmonic_norms(degree: int) -> torch.Tensor:
