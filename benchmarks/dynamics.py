@@ -28,7 +28,7 @@ from eqpot.graph import edge_vectors
 from eqpot.md import Settings, Simulation, resume_run, start_run
 from eqpot.observables.series import drift as line
 from eqpot.observables.thermo import read_thermo
-from measured import Table, quartiles, with_error
+from measured import Table, quartiles, several, with_error
 from workers.serve import peak_memory, seconds_of
 
 ROOT = Path(__file__).parents[1] / "potentials"
@@ -208,7 +208,7 @@ def main() -> None:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--drift", action="store_true")
     mode.add_argument("--memory", action="store_true")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=several, default=15)
     parser.add_argument("--runs", type=Path, default=Path("runs/drift"), help="folder of the runs of --drift")
     parser.add_argument("--systems", nargs="+", choices=tuple(STRUCTURES), default=tuple(STRUCTURES), help="of --drift")
     parser.add_argument("--dtypes", nargs="+", choices=("float32", "float64"), default=("float32", "float64"), help="of --drift")

@@ -33,7 +33,7 @@ from eqpot.export.library import export_library
 from eqpot.export.torchscript import export_torchscript
 from eqpot.graph import edge_vectors
 from eqpot.neighbors import build_graph
-from measured import Table, quartiles
+from measured import Table, quartiles, several
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "potentials" / "silicon" / "potential.safetensors"
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--ranks", action="store_true")
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--project", action="store_true")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=several, default=5)
     parser.add_argument("--keep", action="store_true", help="put the rows into docs/measured.jsonl")
     arguments = parser.parse_args()
     keep = arguments.keep

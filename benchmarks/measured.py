@@ -1,5 +1,6 @@
 """Tables that are measured: printed row by row, and kept as a JSON line a row, of which `pages.py` makes the tables of the pages."""
 
+import argparse
 import json
 import statistics
 import time
@@ -73,6 +74,13 @@ def _names(rows: Sequence[Sequence[str]], all_rows: Mapping[str, Sequence[Sequen
     """Return the names of rows, by the first word alone where all rows that begin with it are among them."""
     others = {row[0] for group in all_rows.values() if group is not rows for row in group}
     return list(dict.fromkeys(", ".join(row) if row[0] in others else row[0] for row in rows))
+
+
+def several(text: str) -> int:
+    """Return the number of rounds that a person asked for; one turn has no spread, which would be noticed after the measurement only."""
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of rounds from 2 on")
+    return int(text)
 
 
 def quartiles(values: Sequence[float]) -> dict[str, float]:

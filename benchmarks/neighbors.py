@@ -27,7 +27,7 @@ from pymatgen.optimization.neighbors import find_points_in_spheres
 from eqpot import load_potential
 from eqpot.md import Settings, Simulation
 from eqpot.neighbors import BUILDERS, VerletList, build_graph, neighbor_list
-from measured import Table, quartiles
+from measured import Table, quartiles, several
 from structures import make_structure
 
 CUTOFF = 5.0
@@ -227,7 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dynamics", action="store_true")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=several, default=5)
     parser.add_argument("--keep", action="store_true", help="put the rows into docs/measured.jsonl")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

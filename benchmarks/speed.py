@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from contest import Contestant, Worker, WorkerError, interleave, ratios, start
-from measured import Table, quartiles
+from measured import Table, quartiles, several
 
 SYSTEMS = {"aspirin": "aspirin, 21 atoms", "water64": "64 H2O", "si512": "512 Si", "cu1000": "1,000 Cu"}
 LARGEST = "si200000"
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument(
         "--systems", nargs="+", help="aspirin, water64, si512, cu1000; with --scaling and --two-threads si512, si4096, si32768"
     )
-    parser.add_argument("--rounds", type=int, default=15, help="turns of every contestant")
+    parser.add_argument("--rounds", type=several, default=15, help="turns of every contestant")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--keep", action="store_true", help="put the rows into docs/measured.jsonl")

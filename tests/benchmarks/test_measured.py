@@ -1,11 +1,12 @@
 """Measured tables are printed as they are kept."""
 
+import argparse
 import json
 
 import pytest
 
 import measured
-from measured import Table, markdown, quartiles, with_error
+from measured import Table, markdown, quartiles, several, with_error
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +66,9 @@ def test_nothing_is_kept_unless_that_is_wanted(file):
     assert not file.exists()
     with pytest.raises(KeyError, match="no table speed"):
         markdown("speed")
+
+
+@pytest.mark.parametrize("text", ["1", "0", "-3", "many"])
+def test_too_few_rounds_are_refused_before_the_measurement(text):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"{text} is not a number of rounds from 2 on"):
+        several(text)
