@@ -70,7 +70,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     **dict.fromkeys(MOLECULES, MOLECULE),
     "ethanol": {"network": FINE, "training": {**decay(1600 * 190), "epochs": 1600, "energy_weight": 3}},
     "molecules": {"network": {"cutoff": 4.5}, "training": {"weight_decay": 0.0048, "epochs": 80, "energy_weight": 3}},
-    "acetylacetone": {"network": {**FINE, "cutoff": 4.5}, "training": {**decay(400 * 90), "epochs": 400, "energy_weight": 3}},
+    "acetylacetone": {"network": {**FINE, "cutoff": 4.5}, "training": {**decay(800 * 90), "epochs": 800, "energy_weight": 3}},
     **dict.fromkeys(("lithium", "silicon"), CRYSTAL),
     "molybdenum": {"training": {"batch_size": 1, "weight_decay": 0.009, "epochs": 120, "stage_two": {"start": 0.6, "energy_weight": 300}}},
     "copper": {"training": {"batch_size": 1, "weight_decay": 0.01, "epochs": 80, "stage_two": {"start": 0.6, "energy_weight": 300}}},
