@@ -8,7 +8,7 @@ from ase.data import chemical_symbols
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from scipy.signal import oaconvolve
+from scipy.signal import find_peaks, oaconvolve
 
 from eqpot.observables import (
     CanonicalTest,
@@ -123,24 +123,38 @@ def radial_distributions(found: Mapping[str, Sequence[RadialDistribution]]) -> l
     """Return figures of g(r) and of running coordination numbers, one line a sample and pair of elements; parts of a sample -> band."""
     figure, axes = panel("distance (Å)", "g(r)")
     counts, sides = panel("distance (Å)", "neighbours closer than that")
-    index, tallest = 0, 0.0
+    index, peaks = 0, []
     for name, parts in found.items():
         mean = mean_distribution(parts)
         several = len(mean.values) > 1 or not name
         for first, second in (pair for pair in mean.values if pair[0] <= pair[1]):
             style, pair = line_style(index), (first, second)
+            values = mean.values[pair]
             label = _joined(name, f"{first}-{second}" if several else "")
             _band(axes, mean.radii, np.array([part.values[pair] for part in parts]), style)
-            axes.plot(mean.radii, mean.values[pair], label=label, **style)
+            axes.plot(mean.radii, values, label=label, **style)
             sides.plot(mean.edges[1:], mean.coordination[pair], label=_joined(name, f"{second} around {first}" if several else ""), **style)
-            index, tallest = index + 1, max(tallest, float(mean.values[pair].max()))
+            peaks += [(float(values[n]), f"{label or 'g(r)'} at {mean.radii[n]:.2f} Å") for n in (*find_peaks(values)[0], values.argmax())]
+            index += 1
         edges = mean.edges
     axes.axhline(1.0, color="#9aa4ae", linewidth=0.8)
+    tallest, cut = _common_height(peaks)
     axes.set(xlim=(0, edges[-1]), ylim=(0, 1.08 * tallest))
     sides.set(xlim=(0, edges[-1]), ylim=(0, None))
     for each in (axes, sides):
         each.legend(frameon=False, ncols=1 + index // 5)
-    return [(figure, "Radial distribution functions."), (counts, "Running coordination numbers.")]
+    beyond = "".join(f" {name} reaches {height:.3g}, beyond the figure." for name, height in cut.items())
+    return [(figure, f"Radial distribution functions.{beyond}"), (counts, "Running coordination numbers.")]
+
+
+def _common_height(peaks: Sequence[tuple[float, str]]) -> tuple[float, dict[str, float]]:
+    """Return the height that a figure needs, and by name the peaks that it leaves out: bonds, which would flatten all else.
+
+    They are taller than all other peaks by a factor of four; peaks of a crystal decrease step by step.
+    """
+    ordered = sorted((peak for peak in peaks if peak[0] >= 1), reverse=True) or [max(peaks)]
+    first = max((n for n in range(1, len(ordered)) if ordered[n - 1][0] > 4 * ordered[n][0]), default=0)
+    return ordered[first][0], {name: height for height, name in ordered[:first]}
 
 
 def displacements(found: Mapping[str, tuple[float, np.ndarray]]) -> list[tuple[Figure, str]]:

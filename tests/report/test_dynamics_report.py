@@ -14,8 +14,9 @@ from eqpot import load_potential
 from eqpot.cli.main import app
 from eqpot.errors import ConfigError, DataError
 from eqpot.md import Settings, Simulation, start_run
-from eqpot.observables import CanonicalTest, Diffusion, average, drift, read_thermo
+from eqpot.observables import CanonicalTest, Diffusion, RadialDistribution, average, drift, read_thermo
 from eqpot.report.dynamics import report_dynamics, temperature_remark
+from eqpot.report.dynamics_figures import radial_distributions
 from eqpot.report.dynamics_trajectories import diffusion_cells
 from eqpot.units import BOLTZMANN, FEMTOSECOND
 from helpers import ROOT, ethanol
@@ -229,3 +230,22 @@ def test_what_a_schedule_keeps_constant_is_a_sample(tmp_path):
     ramp = [{"time": 0, "temperature": 300}, {"time": 2, "temperature": 600}]
     (tmp_path / "gas" / "summary.json").write_text(json.dumps({**summary, "schedule": ramp}))
     assert report_dynamics(tmp_path / "gas", tmp_path / "page.html") == []
+
+
+@pytest.mark.parametrize(
+    ("bond", "height", "caption"),
+    [
+        (30.0, 3.24, "Radial distribution functions. H-O at 1.05 Å reaches 30, beyond the figure."),
+        (6.0, 6.48, "Radial distribution functions."),
+    ],
+)
+def test_a_bond_does_not_flatten_the_other_peaks_of_g_of_r(bond, height, caption):
+    edges = np.arange(0, 6.05, 0.1)
+    flat = np.where(edges[1:] > 2, 1.0, 0.0)
+    intra, inter, other = flat.copy(), flat.copy(), flat.copy()
+    intra[10], inter[27], other[30] = bond, 3.0, 2.0
+    values = {("H", "H"): other, ("H", "O"): intra, ("O", "H"): intra, ("O", "O"): inter}
+    found = RadialDistribution(edges, values, {pair: np.cumsum(each) for pair, each in values.items()}, 1)
+    (figure, text), _ = radial_distributions({"": [found]})
+    assert figure.axes[0].get_ylim() == pytest.approx((0, height))
+    assert text == caption
