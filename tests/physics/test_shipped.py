@@ -37,7 +37,7 @@ def rattled(name):
 
 
 def test_all_are_there():
-    assert set(FOLDERS) == {"MoNbTaW", "acetylacetone", "aspirin", "copper", "ethanol", "rmd17", "silicon"}
+    assert set(FOLDERS) == {"MoNbTaW", "acetylacetone", "aspirin", "copper", "ethanol", "rmd17", "silicon", "water"}
 
 
 @EACH
