@@ -20,8 +20,8 @@ _FEWEST = 4
 class Diffusion:
     """A diffusion coefficient in Å^2/fs with its standard error from the scatter of blocks, which few blocks tell to some 30 %.
 
-    window: the lags it is taken from, fs. exponent: d log MSD / d log t there; D means something where it is near 1, for it is 2 while
-    atoms fly freely and 0 where they are bound. None for Green-Kubo.
+    window: the lags it is taken from, fs. exponent: that of the growth of the MSD with time there; D means something where it is near 1,
+    for it is 2 while atoms fly freely and 0 where they are bound. None for Green-Kubo.
     """
 
     coefficient: float
@@ -64,9 +64,22 @@ def einstein(positions: np.ndarray, interval: float, window: tuple[float, float]
         return float(np.polyfit(times, mean_squared_displacement(part)[lags], 1)[0]) / 6
 
     msd = mean_squared_displacement(positions)[lags]
-    moving = bool((msd > 0).all())
-    exponent = float(np.polyfit(np.log(times), np.log(msd), 1)[0]) if moving else 0.0
-    return Diffusion(slope(positions), _scatter(slope, positions, n_blocks), (float(times[0]), float(times[-1])), exponent)
+    return Diffusion(slope(positions), _scatter(slope, positions, n_blocks), (float(times[0]), float(times[-1])), _exponent(times, msd))
+
+
+def _exponent(times: np.ndarray, msd: np.ndarray) -> float:
+    """Return d log MSD / d log t; of a liquid, whose atoms rattle in cages before they leave, without the constant that this adds.
+
+    The slopes of the two halves of the window do not know of a constant. Where atoms stay, they are noise.
+    """
+    if not (msd > 0).all():
+        return 0.0
+    whole = float(np.polyfit(np.log(times), np.log(msd), 1)[0])
+    halves = zip(np.array_split(times, 2), np.array_split(msd, 2), strict=True)
+    (early, first), (late, last) = ((part.mean(), np.polyfit(part, values, 1)[0]) for part, values in halves)
+    if not 0.3 < whole < 0.8 or min(first, last) <= 0:
+        return whole
+    return float(min(1.0, 1 + np.log(last / first) / np.log(late / early)))
 
 
 def green_kubo(velocities: np.ndarray, interval: float, window: tuple[float, float] | None = None, n_blocks: int = 5) -> Diffusion:

@@ -210,6 +210,20 @@ def test_diffusion_of_a_random_walk_is_right_within_its_error():
     assert found.exponent == pytest.approx(1.0, abs=0.3)
 
 
+def test_rattling_in_cages_does_not_hide_diffusion_and_is_none():
+    random = np.random.default_rng(3)
+    walk = np.cumsum(random.normal(size=(4000, 40, 3)) * 0.05, axis=0)
+    rattling = 0.5 * random.normal(size=walk.shape)
+    msd = mean_squared_displacement(walk + rattling)[80:401]
+    assert np.polyfit(np.log(np.arange(80, 401)), np.log(msd), 1)[0] < 0.7
+    found = einstein(walk + rattling, 1.0)
+    assert found.exponent == pytest.approx(1.0, abs=0.1)
+    assert found.coefficient == pytest.approx(0.05**2 / 2, rel=0.1)
+    # Tied to their places, atoms slow down within the window.
+    tied = autoregressive(4000, np.exp(-1 / 300), seed=4, shape=(40, 3))
+    assert einstein(tied, 1.0).exponent < 0.4
+
+
 def test_green_kubo_and_einstein_agree_with_langevin():
     """Velocities that forget with rate gamma: D = <v_x^2> / gamma."""
     interval, rate, speed = 1.0, 0.05, 0.01
