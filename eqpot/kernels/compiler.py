@@ -73,7 +73,7 @@ def compile_file(source: Path, arguments: list[str], library: Path) -> None:
             command = [*compiler, *arguments, str(source), "-o", str(made), "-lm"]
             subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
         except subprocess.CalledProcessError as error:
-            raise CompilationError(f"{chosen} failed: {(error.stderr.strip().splitlines() or ['no message'])[0]}") from error
+            raise CompilationError(f"{chosen} failed: {complaint(error.stderr)}") from error
         except OSError as error:
             raise CompilationError(f"the C compiler {chosen} cannot be run ({error})") from error
         digest = made.with_suffix(".sha256")
@@ -81,6 +81,12 @@ def compile_file(source: Path, arguments: list[str], library: Path) -> None:
         # Whoever finds the digest but an older library compiles again.
         made.replace(library)
         digest.replace(library.with_suffix(".sha256"))
+
+
+def complaint(stderr: str) -> str:
+    """Return the line in which a compiler names what is wrong; it first says which files led there."""
+    lines = stderr.strip().splitlines() or ["no message"]
+    return next((line for line in lines if "error" in line), lines[0])
 
 
 def _processor() -> str:

@@ -43,6 +43,13 @@ def test_the_cache_serves_where_there_is_no_compiler(source, monkeypatch):
         answer(source, 43)
 
 
+def test_the_line_that_names_the_error_is_told(source):
+    source.with_name("a.h").write_text('#include "missing.h"\n')
+    source.write_text('#include "a.h"\n')
+    with pytest.raises(CompilationError, match=r"failed: .*missing\.h"):
+        answer(source)
+
+
 def test_another_processor_means_another_library(source, monkeypatch):
     answer(source)
     monkeypatch.setattr(compiler, "_processor", lambda: "another")
@@ -69,7 +76,7 @@ def test_options_in_cc(source, monkeypatch):
 
 def test_what_does_not_compile_is_an_error_with_the_compilers_words(source):
     source.write_text("int answer(void) { return missing; }\n")
-    with pytest.raises(CompilationError, match="failed: .*answer"):
+    with pytest.raises(CompilationError, match="failed: .*error: .*missing"):
         answer(source)
 
 

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from eqpot.errors import EqpotError
-from eqpot.kernels.compiler import cache_folder
+from eqpot.kernels.compiler import cache_folder, complaint
 
 SOURCE = Path(__file__).with_name("pair_eqpot.cpp")
 _INTERFACE = Path(__file__).parents[2] / "export" / "eqpot.h"
@@ -57,7 +57,7 @@ def build() -> Path:
         except OSError as error:
             raise EqpotError(f"The C++ compiler {chosen} cannot be run ({error}).") from error
         except subprocess.CalledProcessError as error:
-            raise EqpotError(f"{chosen} failed: {(error.stderr.strip().splitlines() or ['no message'])[0]}") from error
+            raise EqpotError(f"{chosen} failed: {complaint(error.stderr)}") from error
         made.replace(place)
     return place
 
