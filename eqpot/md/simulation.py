@@ -112,7 +112,8 @@ class Simulation:
         if self.settings.ensemble == "nve":
             hottest = torch.maximum(hottest, self.state.temperature(self.degrees_of_freedom))
         known = self.potential.shortest_distances
-        return Watchdog(self.settings.watchdog, self.state, self.degrees_of_freedom, hottest, self.settings.timestep, memory, known)
+        settings, start, freedom = self.settings, self.state, self.degrees_of_freedom
+        return Watchdog(settings.watchdog, start, freedom, hottest, settings.timestep, memory, known, self.potential.cutoff)
 
     def _inspect(self, state: State) -> None:
         """Let the watchdog look at a new state."""
@@ -125,14 +126,15 @@ class Simulation:
             self.last_good = state
 
     def _graph_of(self, state: State) -> AtomGraph | None:
-        """Return the latest edges, within the cutoff for the atoms of `state`: what was evaluated last may be a rejected move."""
+        """Return the latest edges, perhaps some beyond the cutoff, with the atoms of `state`: the last evaluated may be a rejected move."""
         graph = self.force_function.graph
-        return None if graph is None else near_graph(replace(graph, positions=state.positions, cells=state.cells), self.potential.cutoff)
+        return None if graph is None else replace(graph, positions=state.positions, cells=state.cells)
 
     def _extrapolation(self, state: State) -> list[str]:
         """Let the watchdog look at the standard deviations of the forces, if there are any."""
         graph = self._graph_of(state)
         assert graph is not None
+        graph = near_graph(graph, self.potential.cutoff)
         if self.committee:
             members = [self.potential.evaluate(graph)["forces"], *(member.evaluate(graph)["forces"] for member in self.committee)]
             return self.watchdog.check_deviations(state, torch.stack(members).std(dim=0))

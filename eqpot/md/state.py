@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -81,7 +82,7 @@ class State:
             taken[name] = torch.where(where.view(-1, *[1] * (mine.dim() - 1)), getattr(other, name), mine)
         return replace(self, **taken)
 
-    @property
+    @cached_property
     def kinetic_energy(self) -> torch.Tensor:
         """Sum of m v^2 / 2 [n_systems], eV."""
         return 0.5 * self.sum_atoms((self.masses * self.velocities.square()).sum(dim=1))

@@ -109,18 +109,24 @@ class Watchdog:
         timestep: float,
         memory: Memory | None = None,
         shortest_distances: Mapping[str, float] | None = None,
+        cutoff: float = math.inf,
     ) -> None:
         """start: the first state, from which volume and drift count, unless there is a memory.
 
         degrees_of_freedom [n_systems]; temperature [n_systems]: the highest of the run, K: that of the thermostat at the hottest point
-        of its ramp, or of the velocities at the start. timestep: fs. shortest_distances: of the potential, if known.
+        of its ramp, or of the velocities at the start. timestep: fs. shortest_distances: of the potential, if known, and its cutoff in
+        Å: pairs beyond it, which a list may keep, have no part in the forces.
         """
         self.settings = settings
         self.degrees_of_freedom = degrees_of_freedom
         self.timestep = timestep
         self.temperature = temperature.clamp(min=COOLEST)
         self.limits = temperature_limits(settings, degrees_of_freedom, temperature)
+        self.cutoff = cutoff
+        self.radii = torch.tensor(covalent_radii, dtype=torch.float64, device=start.positions.device)
+        self.n_atoms = torch.bincount(start.batch, minlength=start.n_systems)
         self.trained = distance_table(shortest_distances).to(start.positions.device) if shortest_distances else None
+        self._passed_cells: torch.Tensor | None = None
         self.memory = memory or Memory(tuple(start.volume.tolist()), tuple(start.conserved_energy.tolist()), start.step)
 
     def due(self, step: int) -> bool:
@@ -130,8 +136,8 @@ class Watchdog:
     def check(self, state: State, graph: AtomGraph | None = None) -> list[str]:
         """Return sentences to warn with, each kind once a system; WatchdogError where the simulation must stop.
 
-        graph: edges with which the forces of `state` were computed; distances are looked at where there is one. To be called at every
-        step, and before the first.
+        graph: of `state`, with the edges of its forces; distances are looked at where there is one. To be called at every step, and
+        before the first.
         """
         alarms = [*_not_finite(state)]
         if not alarms and self.due(state.step):
@@ -165,6 +171,8 @@ class Watchdog:
 
     def _told(self, alarms: list[Alarm]) -> list[str]:
         """Raise the first alarm that stops; return the sentences of those that are new."""
+        if not alarms:
+            return []
         for alarm in alarms:
             if alarm.stop:
                 raise WatchdogError(alarm)
@@ -188,8 +196,8 @@ class Watchdog:
             return
         lengths = edge_lengths(graph)
         source, target = (graph.numbers.index_select(0, ends) for ends in graph.edge_index)
-        radii = torch.tensor(covalent_radii, dtype=lengths.dtype, device=lengths.device)
-        for system, edge, ratio in _closest(state, graph, lengths / (radii[source] + radii[target]), self.settings.min_distance):
+        radii = self.radii[source] + self.radii[target]
+        for system, edge, ratio in _closest(state, graph, lengths / radii, self.settings.min_distance):
             start = "move them apart, or" if state.step == 0 else "use a shorter timestep or"
             sentence = (
                 f"{_where(state, system)}: {_pair(state, graph, edge)} are {float(lengths[edge]):.2f} Å apart, {ratio:.0%} of the sum of "
@@ -199,7 +207,8 @@ class Watchdog:
         if self.trained is None:
             return
         trained = self.trained[source, target]
-        for system, edge, _ in _closest(state, graph, lengths / trained, self.settings.min_trained_distance):
+        ratios = torch.where(lengths < self.cutoff, lengths / trained, torch.inf)
+        for system, edge, _ in _closest(state, graph, ratios, self.settings.min_trained_distance):
             known = f"nearer than {float(trained[edge]):.2f} Å" if bool(trained[edge] < torch.inf) else "next to each other"
             sentence = (
                 f"{_where(state, system)}: {_pair(state, graph, edge)} are {float(lengths[edge]):.2f} Å apart, and the training data have "
@@ -208,10 +217,14 @@ class Watchdog:
             yield Alarm("new distance", system, sentence, self.settings.on_extrapolation == "stop")
 
     def _volumes(self, state: State) -> Iterator[Alarm]:
+        if state.cells is self._passed_cells:
+            return
         before = torch.tensor(self.memory.volume, dtype=state.cells.dtype, device=state.cells.device)
         changes = torch.where(before > 0, state.volume / before.clamp(min=1e-300), 1.0)
         largest = self.settings.max_volume_change
-        for system in _where_not((changes <= largest) & (changes >= 1 / largest)):
+        wrong = _where_not((changes <= largest) & (changes >= 1 / largest))
+        self._passed_cells = None if wrong else state.cells
+        for system in wrong:
             change = float(changes[system])
             what = "explodes" if change > 1 else "collapses"
             yield Alarm(
@@ -232,12 +245,11 @@ class Watchdog:
             return
         energy = state.conserved_energy
         before = torch.tensor(self.memory.energy, dtype=energy.dtype, device=energy.device)
-        n_atoms = torch.bincount(state.batch, minlength=state.n_systems)
-        allowance = BOLTZMANN * self.temperature * (n_atoms / 2 + 1)
+        allowance = BOLTZMANN * self.temperature * (self.n_atoms / 2 + 1)
         excess = ((energy - before).abs() - allowance).clamp(min=0)
-        drifts = 1000 * excess / (n_atoms * max(elapsed, 1.0))
+        drifts = 1000 * excess / (self.n_atoms * max(elapsed, 1.0))
         for system in _where_not(drifts <= self.settings.max_drift):
-            change = 1000 * float(energy[system] - before[system]) / int(n_atoms[system])
+            change = 1000 * float(energy[system] - before[system]) / int(self.n_atoms[system])
             yield Alarm(
                 "drift",
                 system,

@@ -199,8 +199,9 @@ def test_a30_a_cell_that_explodes_or_collapses_stops(factor, word):
     start = state_of(ETHANOL, SILICON)
     dog = watchdog(start)
     cells = start.cells * torch.tensor([1.0, factor ** (1 / 3)], dtype=torch.float64).view(-1, 1, 1)
-    with pytest.raises(WatchdogError, match=rf"In step 10, system 1: the volume is .* the cell {word}; check the pressure"):
-        dog.check(replace(start, cells=cells, step=10))
+    for _ in range(2):
+        with pytest.raises(WatchdogError, match=rf"In step 10, system 1: the volume is .* the cell {word}; check the pressure"):
+            dog.check(replace(start, cells=cells, step=10))
     assert watchdog(start, max_volume_change=3.2).check(replace(start, cells=cells if factor == factor else start.cells, step=10)) == []
     mild = start.cells * 1.4  # cubed: 2.7
     assert dog.check(replace(start, cells=mild, step=10)) == []

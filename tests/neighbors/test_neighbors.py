@@ -91,6 +91,10 @@ def test_bad_structures_are_refused_in_one_sentence(atoms, message):
         neighbor_list(atoms, CUTOFF)
 
 
+def test_numbers_whose_sum_overflows_are_finite():
+    search.check_finite(torch.full((2, 3), 1e308, dtype=torch.float64), "positions")
+
+
 @pytest.mark.parametrize("pbc", [False, [True, False, False], [True, True, False]])
 def test_a10_fragments_far_apart_cost_nothing(pbc):
     atoms = Atoms("H4", [[0, 0, 0], [0.5, 0, 0.9], [1e5, -1e7, 1e6], [1e5, -1e7, 1e6 + 1]], cell=[5, 5, 5], pbc=pbc)
