@@ -115,6 +115,42 @@ INLINE void add_gradient(const Edge *edge, real along, const real *across, real 
     for (int d = 0; d < 3; d++) gradient[d] += along * edge->u[d] + (across[d] - radial_part * edge->u[d]) * edge->inverse_length;
 }
 
+/* ---- between coefficients and grid ----
+
+   Half-turns about the three axes map the grid onto itself, and each changes the signs of some harmonics and leaves the others. So of
+   every four points that they make of one, the harmonics of one are enough: the coefficients of each of the four kinds of harmonics are
+   summed there, and the values at the four points are sums and differences of these. */
+
+/* 0 for harmonics that no half-turn changes, or 1, 2, 3: only the one about x, y or z leaves it as it is. */
+INLINE int kind_of(int l, int m) {
+    int across = m < 0 ? -m : m, odd_x = (m < 0 ? across + 1 : across) % 2, odd_y = m < 0, odd_z = (l + across) % 2;
+    return (odd_x ^ odd_z) + 2 * (odd_y ^ odd_z);
+}
+
+INLINE const real *synthesis_of(const Model *model, int o) { return model->synthesis + o / IMAGES * COEFFICIENTS; }
+
+/* From coefficients to the values at a point and its images under half-turns about x, y and z. */
+INLINE void values_at(const real *y, const vec *coefficients, vec *values) {
+    vec sum[IMAGES] = {coefficients[0]};
+#pragma GCC unroll 8
+    for (int l = 1; l < LIFT_DEGREES; l++)
+#pragma GCC unroll 16
+        for (int m = -l; m <= l; m++) sum[kind_of(l, m)] += y[l * l + l + m] * coefficients[l * l + l + m];
+    vec a = sum[0] + sum[1], b = sum[0] - sum[1], c = sum[2] + sum[3], d = sum[2] - sum[3];
+    values[0] = a + c, values[1] = a - c, values[2] = b + d, values[3] = b - d;
+}
+
+/* The transpose: adds to coefficients what the values at the four points give. */
+INLINE void spread(const real *y, const vec *values, vec *coefficients) {
+    vec a = values[0] + values[1], b = values[0] - values[1], c = values[2] + values[3], d = values[2] - values[3];
+    vec sum[IMAGES] = {a + c, a - c, b + d, b - d};
+    coefficients[0] += sum[0];
+#pragma GCC unroll 8
+    for (int l = 1; l < LIFT_DEGREES; l++)
+#pragma GCC unroll 16
+        for (int m = -l; m <= l; m++) coefficients[l * l + l + m] += y[l * l + l + m] * sum[kind_of(l, m)];
+}
+
 /* ---- convolutions; one atom at a time, coefficients `stride` apart ---- */
 
 static void lift_forward(const Model *model, const System *system, int atom, real *out, int stride) {
@@ -167,29 +203,23 @@ static void lift_backward(const Model *model, const System *system, int atom, co
 
 static void to_grid(const Model *model, const real *coefficients, int stride, real factor, real *values) {
     for (int v = 0; v < CV; v++) {
-        vec f[COEFFICIENTS];
+        vec f[COEFFICIENTS], at_images[IMAGES];
         for (int n = 0; n < COEFFICIENTS; n++) f[n] = factor * *cat(coefficients + (ptrdiff_t)n * stride, v);
-        for (int o = 0; o < O; o++) {
-            const real *y = model->synthesis + o * COEFFICIENTS;
-            vec sum = f[0];
-#pragma GCC unroll 16
-            for (int n = 1; n < COEFFICIENTS; n++) sum += y[n] * f[n];
-            *at(values + o * C, v) = sum;
+        for (int o = 0; o < O; o += IMAGES) {
+            values_at(synthesis_of(model, o), f, at_images);
+            for (int k = 0; k < IMAGES; k++) *at(values + (o + k) * C, v) = at_images[k];
         }
     }
 }
 
 static void to_coefficients(const Model *model, const real *values, real factor, real *coefficients, int stride) {
     for (int v = 0; v < CV; v++) {
-        vec sum[COEFFICIENTS] = {{0}};
-        for (int o = 0; o < O; o++) {
-            const real *y = model->synthesis + o * COEFFICIENTS;
-            vec f = factor * *cat(values + o * C, v);
-            sum[0] += f;
-#pragma GCC unroll 16
-            for (int n = 1; n < COEFFICIENTS; n++) sum[n] += y[n] * f;
+        vec sum[COEFFICIENTS] = {{0}}, at_images[IMAGES];
+        for (int o = 0; o < O; o += IMAGES) {
+            for (int k = 0; k < IMAGES; k++) at_images[k] = *cat(values + (o + k) * C, v);
+            spread(synthesis_of(model, o), at_images, sum);
         }
-        for (int n = 0; n < COEFFICIENTS; n++) *at(coefficients + (ptrdiff_t)n * stride, v) = sum[n];
+        for (int n = 0; n < COEFFICIENTS; n++) *at(coefficients + (ptrdiff_t)n * stride, v) = factor * sum[n];
     }
 }
 

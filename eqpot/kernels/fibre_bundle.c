@@ -20,7 +20,8 @@ enum {
     LIFT_DEGREES = FEATURE_DEGREE + 1,
     GRID_DEGREES = KERNEL_DEGREE + 1,
     COEFFICIENTS = LIFT_DEGREES * LIFT_DEGREES,
-    GROUP = 16, /* atoms that are taken through a block together */
+    IMAGES = 4,
+    GROUP = 18, /* atoms that are taken through a block together */
     SUPPORT = 6, /* coefficients of a quintic spline that matter at a point */
     MAX_BLOCKS = 8
 };
@@ -41,8 +42,8 @@ typedef struct { /* matrices are [n_in][n_out], one per angular degree where the
 typedef struct {
     int64_t n_blocks, n_species;
     double cutoff, inverse_spacing;
-    const real *orientations; /* [O][3] */
-    const real *synthesis; /* [O][COEFFICIENTS] */
+    const real *orientations; /* [O][3]: every IMAGES are a point and its images under half-turns about x, y and z */
+    const real *synthesis; /* [O / IMAGES][COEFFICIENTS]: harmonics at the first of them */
     const real *harmonic_norms; /* [COEFFICIENTS] */
     const real *embedding; /* [n_species][C] */
     const real *const *tables; /* [n_blocks][n_species target][n_species source] -> [n_knots][degrees][C] */
@@ -112,12 +113,15 @@ static void multiply(int rows, int n_in, int n_out, const real *a, int lda, cons
         int r = 0;
         for (; r + TILE_ROWS <= rows; r += TILE_ROWS)
             multiply_tile(TILE_ROWS, n_in, a + (ptrdiff_t)r * lda, lda, b + column, n_out, out + (ptrdiff_t)r * ldo + column, ldo, add);
-        if (r + 3 <= rows) {
-            multiply_tile(3, n_in, a + (ptrdiff_t)r * lda, lda, b + column, n_out, out + (ptrdiff_t)r * ldo + column, ldo, add);
-            r += 3;
+        const real *rest = a + (ptrdiff_t)r * lda;
+        real *to = out + (ptrdiff_t)r * ldo + column;
+        switch (rows - r) {
+        case 5: multiply_tile(5, n_in, rest, lda, b + column, n_out, to, ldo, add); break;
+        case 4: multiply_tile(4, n_in, rest, lda, b + column, n_out, to, ldo, add); break;
+        case 3: multiply_tile(3, n_in, rest, lda, b + column, n_out, to, ldo, add); break;
+        case 2: multiply_tile(2, n_in, rest, lda, b + column, n_out, to, ldo, add); break;
+        case 1: multiply_tile(1, n_in, rest, lda, b + column, n_out, to, ldo, add);
         }
-        for (; r < rows; r++)
-            multiply_tile(1, n_in, a + (ptrdiff_t)r * lda, lda, b + column, n_out, out + (ptrdiff_t)r * ldo + column, ldo, add);
     }
 }
 

@@ -67,6 +67,7 @@ class FusedFibreBundle:
         lanes = 64 // dtype.itemsize
         if config.n_channels % lanes:
             raise CompilationError(f"the fused kernel takes channels in multiples of {lanes}, not {config.n_channels}")
+        self._order = orbits_of_half_turns(network.grid.exact_orientations)
         values = {
             "REAL": "float" if dtype == torch.float32 else "double",
             "N_CHANNELS": config.n_channels,
@@ -106,8 +107,8 @@ class FusedFibreBundle:
             n_species=n_species,
             cutoff=network.config.cutoff,
             inverse_spacing=self._n_intervals / network.config.cutoff,
-            orientations=self._hold(network.grid.orientations),
-            synthesis=self._hold(network.grid.synthesis),
+            orientations=self._hold(network.grid.orientations[self._order]),
+            synthesis=self._hold(network.grid.synthesis[self._order[::4]]),
             harmonic_norms=self._hold(_harmonic_norms(network.config.feature_degree)),
             embedding=self._hold(network.embedding.weight),
             tables=ctypes.cast(self._tables, Pointer),
@@ -290,6 +291,19 @@ def _check_edges(wrong: int) -> None:
         raise NeighborError("The edges lead to atoms, or the atoms belong to structures, that are not there; build the graph anew.")
     if wrong & TOO_CLOSE:
         raise NeighborError("Two atoms lie on top of each other; correct the structure.")
+
+
+def orbits_of_half_turns(orientations: torch.Tensor) -> torch.Tensor:
+    """Return the order of the points [n, 3] in which every four are one and its images under half-turns about x, y and z.
+
+    Raises CompilationError where a half-turn leads out of the grid, as of no design of `spherical_design`.
+    """
+    turns = torch.tensor([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=torch.float64)
+    turned = orientations.view(-1, 1, 1, 3) * turns.view(4, 1, 3)
+    distances, images = (turned - orientations).norm(dim=-1).min(dim=2)
+    if distances.max() > 1e-9 or images.unique().numel() < len(images) or (images.sort(dim=1)[0].diff(dim=1) == 0).any():
+        raise CompilationError("the fused kernel takes grids of orientations that half-turns about x, y and z map onto themselves")
+    return images[images[:, 0] == images.amin(dim=1)].flatten()
 
 
 def _harmonic_norms(degree: int) -> torch.Tensor:

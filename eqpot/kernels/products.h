@@ -54,38 +54,35 @@ INLINE void load(vec *x, const real *from, ptrdiff_t stride, int v) {
     for (int m = 0; m < COEFFICIENTS; m++) x[m] = *cat(from + m * stride, v);
 }
 
-INLINE vec value_at(const real *y, const vec *x) {
-    /* Two sums, as each addition waits for the one before. */
-    vec even = x[0], odd = {0};
-#pragma GCC unroll 16
-    for (int m = 1; m < COEFFICIENTS; m++)
-        if (m % 2) odd += y[m] * x[m];
-        else even += y[m] * x[m];
-    return even + odd;
-}
-
-INLINE void spread(const real *y, vec value, vec *x) {
-    x[0] += value;
-#pragma GCC unroll 16
-    for (int m = 1; m < COEFFICIENTS; m++) x[m] += y[m] * value;
-}
-
 /* out = P(x1 x2) */
 INLINE void fibre_product(const Model *model, const vec *x1, const vec *x2, vec *out) {
     for (int m = 0; m < COEFFICIENTS; m++) out[m] = (vec){0};
-    for (int o = 0; o < O; o++) {
-        const real *y = model->synthesis + o * COEFFICIENTS;
-        spread(y, value_at(y, x1) * value_at(y, x2) * ((real)1 / O), out);
+    for (int o = 0; o < O; o += IMAGES) {
+        const real *y = synthesis_of(model, o);
+        vec f1[IMAGES], f2[IMAGES];
+        values_at(y, x1, f1);
+        values_at(y, x2, f2);
+        for (int k = 0; k < IMAGES; k++) f1[k] *= f2[k];
+        spread(y, f1, out);
     }
+    for (int m = 0; m < COEFFICIENTS; m++) out[m] *= (real)1 / O;
 }
 
 /* Adds the gradients with respect to x1 and x2. */
 INLINE void fibre_product_backward(const Model *model, const vec *x1, const vec *x2, const vec *pull, vec *pull1, vec *pull2) {
-    for (int o = 0; o < O; o++) {
-        const real *y = model->synthesis + o * COEFFICIENTS;
-        vec p = value_at(y, pull) * ((real)1 / O);
-        spread(y, p * value_at(y, x2), pull1);
-        spread(y, p * value_at(y, x1), pull2);
+    for (int o = 0; o < O; o += IMAGES) {
+        const real *y = synthesis_of(model, o);
+        vec p[IMAGES], f1[IMAGES], f2[IMAGES];
+        values_at(y, pull, p);
+        values_at(y, x1, f1);
+        values_at(y, x2, f2);
+        for (int k = 0; k < IMAGES; k++) {
+            p[k] *= (real)1 / O;
+            f1[k] *= p[k];
+            f2[k] *= p[k];
+        }
+        spread(y, f2, pull1);
+        spread(y, f1, pull2);
     }
 }
 

@@ -13,15 +13,18 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from scipy.spatial.transform import Rotation
 
 from eqpot.errors import NeighborError
 from eqpot.graph import collate, edge_vectors
 from eqpot.kernels import compiler, fibre_bundle, verify
-from eqpot.kernels.fibre_bundle import FusedFibreBundle
+from eqpot.kernels.fibre_bundle import FusedFibreBundle, orbits_of_half_turns
 from eqpot.kernels.verify import fused_network, largest_deviation
 from eqpot.model_file import load_potential, save_potential
 from eqpot.neighbors import build_graph
 from eqpot.network.config import NetworkConfig
+from eqpot.network.fibre import OrientationGrid
+from eqpot.network.orientations import DESIGN_DEGREES, spherical_design
 from helpers import crystal, ethanol, random_potential
 
 SHAPES = {
@@ -32,6 +35,7 @@ SHAPES = {
     "12 points": {"n_orientations": 12, "feature_degree": 1, "kernel_degree": 2},
     "48 points": {"n_orientations": 48, "feature_degree": 3, "kernel_degree": 3},
     "36 points": {"n_orientations": 36, "feature_degree": 2, "kernel_degree": 4},
+    "60 points": {"n_orientations": 60, "feature_degree": 3, "kernel_degree": 4},
     "84 points": {"n_orientations": 84, "feature_degree": 4, "kernel_degree": 4},
     "48 channels": {"n_channels": 48},
     "no angles": {"feature_degree": 0, "kernel_degree": 0},
@@ -175,6 +179,25 @@ def test_odd_numbers_of_channels_stay_eager():
     potential = random_potential(config=NetworkConfig(n_channels=10))
     potential.fuse()
     assert potential.fused_kernel() is None
+
+
+@pytest.mark.parametrize("n_points", DESIGN_DEGREES)
+def test_half_turns_map_every_design_onto_itself(n_points):
+    design = spherical_design(n_points)
+    order = orbits_of_half_turns(design)
+    assert sorted(order.tolist()) == list(range(n_points))
+    signs = torch.tensor([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    orbits = design[order].view(-1, 4, 3)
+    torch.testing.assert_close(orbits, orbits[:, :1] * signs, rtol=0, atol=1e-15)
+
+
+def test_a_grid_that_half_turns_do_not_map_onto_itself_stays_eager(caplog):
+    potential = random_potential()
+    turn = torch.from_numpy(Rotation.from_rotvec([0.1, 0.2, 0.3]).as_matrix())
+    network = potential.network
+    network.grid = OrientationGrid(network.grid.exact_orientations @ turn.T, network.feature_degree)
+    assert fused_network(network) is None
+    assert "grids of orientations that half-turns about x, y and z map onto themselves" in caplog.text
 
 
 def test_other_dtype_means_other_kernel():
