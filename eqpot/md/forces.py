@@ -37,7 +37,11 @@ class PotentialForces:
         self.mobile = torch.ones(len(self.numbers), 1, dtype=torch.float64, device=device)
 
     def __call__(self, positions: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        edge_index, shifts = self.neighbors.candidates(positions, cells, self.pbc, self.batch)
+        if self.graph is not None and self.neighbors.is_whole:
+            # The same pairs at every step; where positions are not finite, neither are the forces, and the watchdog says so.
+            edge_index, shifts = self.graph.edge_index, self.graph.shifts
+        else:
+            edge_index, shifts = self.neighbors.candidates(positions, cells, self.pbc, self.batch)
         self.graph = AtomGraph(positions, self.numbers, cells, edge_index, shifts, self.batch)
         if self._limit == 0:
             self._limit = self._edges_at_a_time()

@@ -78,6 +78,11 @@ class VerletList:
     def skin(self) -> float:
         return 0.0 if self._reference is None else max(self._reference.skins.tolist(), default=0.0)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all pairs of open structures are kept, so that no motion can outdate them."""
+        return self._reference is not None and self._reference.is_whole
+
     def graph(self, atoms: Atoms, device: torch.device | str = "cpu", near: bool = True) -> AtomGraph:
         """Return the `AtomGraph` of one structure, found on the device; errors as in `neighbor_list`.
 
