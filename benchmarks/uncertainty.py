@@ -1,8 +1,10 @@
-"""How well a calibrated potential knows its errors: on test frames, along a scan that leaves the training data, and as atoms are displaced.
+"""How well potentials know their errors: on test frames, along a scan that leaves the training data, and as atoms are displaced.
 
-python benchmarks/uncertainty.py calibrated.safetensors test.npz [--scan scan.extxyz]
+python benchmarks/uncertainty.py test.npz calibrated.safetensors [--scan scan.extxyz]
+python benchmarks/uncertainty.py test.extxyz a.safetensors b.safetensors c.safetensors --valid valid.extxyz
 
-The scan may have energies alone; its lowest frame is the zero of DFT and of the potential.
+The scan may have energies alone; its lowest frame is the zero of DFT and of the potential. A committee's deviations are multiplied by the
+factors that the validation frames ask for, on the test frames; elsewhere they are as they come.
 """
 
 import argparse
@@ -12,17 +14,24 @@ import ase.io
 import numpy as np
 
 from eqpot import EqpotCalculator
-from eqpot.calibration import UNITS, reliability
+from eqpot.calibration import UNITS, Reliability, reliability
 from eqpot.data import read_frames
 from eqpot.model_file import read_header
 
 
-def on_test_frames(calculator: EqpotCalculator, path: str) -> None:
+def on_test_frames(calculator: EqpotCalculator, path: str, valid: str | None) -> None:
+    """Print how well deviations hold; of a committee those that are scaled on the validation frames."""
     frames = read_frames(path)
-    rmse = calculator.uncertainty.record.rmse
+    if len(calculator.potentials) > 1:
+        held_out = reliability(calculator, read_frames(valid))
+        rmse, factors = ({name: number(pairs) for name, pairs in held_out.items()} for number in (Reliability.rmse, Reliability.scale))
+        print("factors:", ", ".join(f"{name} {factor:.2f}" for name, factor in factors.items()))
+    else:
+        rmse, factors = calculator.uncertainty.record.rmse, {}
     print(f"{len(frames)} test frames: RMSE; within 1 and 2 sigma; negative log likelihood, and with the validation RMSE for all;")
     print("rank correlation of sigma and error; RMSE of the surer half over that of all; miscalibration area")
-    for name, pairs in reliability(calculator, frames).items():
+    for name, unscaled in reliability(calculator, frames).items():
+        pairs = unscaled.scaled(factors.get(name, 1.0))
         unit, size = UNITS[name]
         print(
             f"{name:7s} {pairs.rmse() / size:8.3f} {unit}  {100 * pairs.coverage(1):.1f} %  {100 * pairs.coverage(2):.1f} %  "
@@ -72,12 +81,15 @@ def cost(calculator: EqpotCalculator, path: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model")
     parser.add_argument("test")
+    parser.add_argument("models", nargs="+", help="a calibrated potential, or those of a committee")
+    parser.add_argument("--valid", help="the validation frames of a committee")
     parser.add_argument("--scan")
     arguments = parser.parse_args()
-    calculator = EqpotCalculator(arguments.model, dtype=read_header(arguments.model).dtype)
-    on_test_frames(calculator, arguments.test)
+    if len(arguments.models) > 1 and not arguments.valid:
+        parser.error("a committee needs --valid, the frames that scale its deviations")
+    calculator = EqpotCalculator(arguments.models, dtype=read_header(arguments.models[0]).dtype)
+    on_test_frames(calculator, arguments.test, arguments.valid)
     if arguments.scan:
         along_a_scan(calculator, arguments.scan)
     as_atoms_move(calculator, arguments.test)
