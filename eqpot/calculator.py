@@ -142,15 +142,14 @@ class EqpotCalculator(Calculator):
         return max(verlet.skin for verlet in self._lists.values())
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:  # noqa: ARG002 (ASE's contract)
-        """Return what has changed since the last calculation: positions, numbers, cell or pbc, to the last digit.
+        """Return what has changed since the last calculation: positions, numbers, cell or pbc, to the last bit.
 
         ASE's own comparison, made three times a step of its dynamics, is slow beside the network on a small molecule.
         """
         if self.atoms is None:
             return [*all_changes]
-        before, now = ((one.positions, one.numbers, one.cell.array, one.pbc) for one in (self.atoms, atoms))
-        names = ("positions", "numbers", "cell", "pbc")
-        return [name for name, old, new in zip(names, before, now, strict=True) if not np.array_equal(old, new)]
+        before, now = _state(self.atoms), _state(atoms)
+        return [name for name, array in now.items() if array.tobytes() != before[name].tobytes()]
 
     def calculate(
         self,
@@ -172,9 +171,9 @@ class EqpotCalculator(Calculator):
         uncertainty = self.uncertainty if not _DEVIATIONS.keys().isdisjoint(properties or []) else None
 
         def evaluate(potential: Potential, graph: AtomGraph) -> dict[str, np.ndarray]:
-            deviations = _arrays(uncertainty.deviations(potential, graph, forces)) if uncertainty else {}
-            found = _arrays(potential.evaluate(graph, forces, stresses)) | {f"{name}_std": value for name, value in deviations.items()}
-            return {name: value for name, value in found.items() if has_stress or name.removesuffix("_std") not in _STRESSES}
+            deviations = uncertainty.deviations(potential, graph, forces) if uncertainty else {}
+            found = _arrays(potential.evaluate(graph, forces, stresses), has_stress)
+            return found | {f"{name}_std": value for name, value in _arrays(deviations, has_stress).items()}
 
         members = self._each(structure, evaluate)
         names, results = list(members[0]), dict[str, Any](members[0])
@@ -261,12 +260,19 @@ def _paths(model: str | list[str]) -> list[str]:
 
 def _has_volume(atoms: Atoms) -> bool:
     """Whether the lattice vectors span space; flat to rounding is flat."""
+    if not atoms.cell.array.any():
+        return False
     lengths = atoms.cell.lengths()
     return bool(lengths.all() and abs(np.linalg.det(atoms.cell.array / lengths[:, None])) > 1e-8)
 
 
-def _arrays(evaluated: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """Return the results of one structure in ASE's shapes."""
-    arrays = {name: value.cpu().numpy() for name, value in evaluated.items()}
+def _state(atoms: Atoms) -> dict[str, np.ndarray]:
+    """Return what results depend on, under ASE's names."""
+    return {"positions": atoms.positions, "numbers": atoms.numbers, "cell": atoms.cell.array, "pbc": atoms.pbc}
+
+
+def _arrays(evaluated: dict[str, torch.Tensor], has_stress: bool) -> dict[str, np.ndarray]:
+    """Return the results of one structure in ASE's shapes, without stresses where there are none."""
+    arrays = {name: value.cpu().numpy() for name, value in evaluated.items() if has_stress or name not in _STRESSES}
     arrays |= {name: np.asarray(full_3x3_to_voigt_6_stress(arrays[name])) for name in _STRESSES if name in arrays}
     return arrays | {name: arrays[name][0] for name in ("energy", "stress") if name in arrays}
