@@ -215,6 +215,10 @@ class _Watch:
     def __init__(self, verlet: VerletList) -> None:
         self.verlet, self.seconds = verlet, 0.0
 
+    @property
+    def is_whole(self) -> bool:
+        return self.verlet.is_whole
+
     def candidates(self, *given: object) -> object:
         start = time.perf_counter()
         pairs = self.verlet.candidates(*given)  # type: ignore[arg-type]

@@ -27,6 +27,8 @@ class SimplePotential:
 class NoPairs:
     """A neighbour list that finds none: atoms without pair interactions may lie on top of each other."""
 
+    is_whole = False
+
     def candidates(self, *_: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.zeros((2, 0), dtype=torch.int64), torch.zeros((0, 3), dtype=torch.int64)
 
