@@ -22,7 +22,7 @@ def compress(path: str | Path, output: str | Path, graphs: Sequence[AtomGraph], 
     the file. The deviations, all maxima: `radial`, of the functions from 0 to the cutoff for all pairs of elements, and
     `radial_slope`, of their derivatives, both over the largest value; `energy_mev_per_atom` and `force_mev_per_ang` on the graphs.
 
-    Raises ConfigError for a spacing that is not between 0 and a tenth of the cutoff, no structures, or a potential that has no
+    Raises ConfigError for a spacing below 1e-4 Å or above a tenth of the cutoff, no structures, or a potential that has no
     radial functions to tabulate; UnknownElementError for a graph with elements that it does not know.
     """
     exact = load_potential(path, dtype="float64")
@@ -30,8 +30,10 @@ def compress(path: str | Path, output: str | Path, graphs: Sequence[AtomGraph], 
     network = exact.network
     if not isinstance(network, FibreBundleNetwork):
         raise ConfigError(f"The potential {path} is no exact fibre bundle; only that has radial functions that can be tabulated.")
-    if not 0 < spacing <= network.config.cutoff / 10:
-        raise ConfigError(f"The spacing is {spacing} Å; it must be positive and at most a tenth of the cutoff ({network.config.cutoff} Å).")
+    if not 1e-4 <= spacing <= network.config.cutoff / 10:
+        raise ConfigError(
+            f"The spacing is {spacing} Å; it must be at least 1e-4 Å and at most a tenth of the cutoff ({network.config.cutoff} Å)."
+        )
     if not graphs:
         raise ConfigError("There is no structure to measure the deviation on; give at least one.")
     n_intervals = intervals_of(network.config.cutoff, spacing)

@@ -71,8 +71,8 @@ def test_a_compressed_potential_is_exported(original, tmp_path):
 
 def test_what_cannot_be_compressed_is_refused(original, tmp_path):
     graph = build_graph(ethanol(), 4.0)
-    for spacing in (0.0, -1.0, float("nan"), 0.5):
-        with pytest.raises(ConfigError, match=r"The spacing is .* Å; it must be positive"):
+    for spacing in (0.0, -1.0, 1e-9, float("nan"), 0.5):
+        with pytest.raises(ConfigError, match=r"The spacing is .* Å; it must be at least"):
             compress(original, tmp_path / "c.safetensors", [graph], spacing)
     with pytest.raises(ConfigError, match="no structure"):
         compress(original, tmp_path / "c.safetensors", [])

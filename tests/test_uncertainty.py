@@ -8,6 +8,7 @@ import ase.io
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
 from safetensors import safe_open
@@ -124,6 +125,26 @@ def test_the_fused_kernel_gives_the_same_parts(forces):
         for quantity, value in one.items():
             torch.testing.assert_close(other[quantity], value, rtol=1e-7, atol=1e-7)
     torch.testing.assert_close(potential.evaluate(graph)["energy"], before["energy"], rtol=1e-9, atol=1e-9)
+
+
+def test_tables_of_new_pairs_outlive_the_parts():
+    """Tables are made when two elements first meet, here while parts are computed; the check at the start has met six elements alone."""
+    elements = (1, 6, 7, 8, 9, 15, 16, 17)
+    potential = random_potential(elements, FUSED.model_copy(update={"cutoff": 3.0}))
+    grid = np.stack(np.meshgrid(*[np.arange(3)] * 3), axis=-1).reshape(-1, 3) * 1.6
+    atoms = Atoms([17, 16] * 13 + [17], grid + np.random.default_rng(1).normal(scale=0.1, size=grid.shape))
+    graph = build_graph(atoms, potential.cutoff)
+    eager = potential.evaluate(graph)
+    potential.fuse()
+    kernel = potential.fused_kernel()
+    met = set(kernel._pairs)
+    for _ in last_layer_parts(potential, graph, torch.ones((2, 32), dtype=torch.float64)):
+        pass
+    assert kernel._pairs > met
+    # The memory that the kernel reads is the kernel's own, long after that with other readouts is gone.
+    starts = {tensor.data_ptr() for tensor in kernel._table_memory}
+    assert {address for address in kernel._tables if address} == starts
+    torch.testing.assert_close(potential.evaluate(graph)["forces"], eager["forces"], rtol=1e-7, atol=1e-7)
 
 
 def test_a45_deviations_are_those_of_the_equation(calibrated):

@@ -50,12 +50,19 @@ def md(
     )
     uncertainty = load_uncertainty(settings.potential)
     if resume is not None:
-        if steps is not None and steps < settings.dynamics.steps:
-            raise ConfigError(f"--steps is {steps}, and the run was started with {settings.dynamics.steps}; give more, or leave it out.")
         dynamics = settings.dynamics if steps is None else settings.dynamics.model_copy(update={"steps": steps})
         run = resume_run(resume, potential, dynamics, uncertainty, committee)
+        asked = run.simulation.settings.steps
+        if steps is not None and steps < asked:
+            raise ConfigError(f"--steps is {steps}, and the run has been asked for {asked}; give more, or leave it out.")
     else:
         structures = [read_structure(path) for path in settings.structures for _ in range(settings.replicas)]
+        brings = [path for path, atoms in zip(settings.structures, structures[:: settings.replicas], strict=True) if atoms.has("momenta")]
+        if settings.replicas > 1 and brings and not settings.dynamics.is_stochastic:
+            raise ConfigError(
+                f"The {settings.replicas} replicas of {brings[0]} would all be the same run, as it brings velocities and "
+                f"{settings.dynamics.integrator} draws no random numbers; take its momenta out, or use nvt with langevin."
+            )
         simulation = Simulation(structures, potential, settings.dynamics, uncertainty, committee)
         record = json.loads(settings.model_dump_json())
         run = start_run(simulation, settings.output, settings.trajectory, settings.restart_minutes, record)

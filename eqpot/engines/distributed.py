@@ -41,6 +41,13 @@ class DistributedCalculator(Calculator):
             dist.init_process_group("gloo")
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
+    def set(self, **arguments: Any) -> dict[str, Any]:
+        """Refuse other parameters than those that the calculator was made with."""
+        changed = [name for name, value in arguments.items() if self.parameters.get(name) != value]
+        if changed and hasattr(self, "potential"):
+            raise ConfigError(f"{', '.join(changed)} cannot change in a DistributedCalculator; make another one.")
+        return dict(super().set(**arguments))
+
     def calculate(self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes) -> None:
         """Compute everything; collective. Errors of one process are raised in all, as SimulationError in those that have none."""
         super().calculate(atoms, properties, system_changes)

@@ -20,6 +20,10 @@ class EqpotImplFactory(MLPotentialImplFactory):  # type: ignore[misc]
 class EqpotImpl(MLPotentialImpl):  # type: ignore[misc]
     """`MLPotential("eqpot").createSystem(topology, model=PATH, dtype="float32")`, or `createMixedSystem` likewise."""
 
+    def getMLLongRange(self) -> bool:  # noqa: N802 (openmm-ml's interface)
+        """Nothing reaches farther than the network's blocks times the cutoff, so a mixed system keeps its own long-range terms."""
+        return False
+
     def addForces(  # noqa: N802 (openmm-ml's interface)
         self,
         topology: Any,
@@ -37,7 +41,8 @@ class EqpotImpl(MLPotentialImpl):  # type: ignore[misc]
         if any(elements[index] is None for index in chosen):
             raise ValueError("Some particles of the topology have no element, so no potential knows them; leave them out of `atoms`.")
         numbers = [elements[index].atomic_number for index in chosen]
-        force = make_force(model, numbers, topology.getPeriodicBoxVectors() is not None, dtype)
+        periodic = topology.getPeriodicBoxVectors() is not None or system.usesPeriodicBoundaryConditions()
+        force = make_force(model, numbers, periodic, dtype)
         force.setForceGroup(forceGroup)
         if atoms is not None:
             force.setParticles(chosen)

@@ -35,7 +35,7 @@ def export_library(model: str | Path, output: str | Path, dtype: str | None = No
     if kernel is None:
         raise EqpotError(
             f"The network of {model} has no fused kernel, so it cannot be a library: that takes the geometry fibre_bundle with the exact "
-            "block, and a C compiler. Export torchscript instead."
+            "block, channels in multiples of 16 (of 8 in float64), and a C compiler. Export torchscript instead."
         )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

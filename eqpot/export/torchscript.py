@@ -83,6 +83,8 @@ class ExportedPotential(nn.Module):
 
         edge_index [2, n_edges] (row 0 source j, row 1 target i), shifts [n_edges, 3] int64, with r = x_j + shifts @ cell - x_i.
         """
+        if not torch.is_grad_enabled():
+            raise ValueError("Forces are derivatives, so this module cannot run under no_grad or inference_mode; call it without.")
         if bool((self.potential.species_of_number.index_select(0, numbers) < 0).any()):
             raise ValueError("The structure holds an element that this potential was not fitted to; it knows " + self.known)
         return self.potential(positions, numbers, cells, edge_index, shifts, batch)

@@ -89,14 +89,17 @@ class FusedFibreBundle:
         self._workspace = self._new_workspace()
         self._lock = threading.Lock()
         n_species = network.n_elements
+        # What a kernel and those made of it by with_readout share.
         self._pairs: set[int] = set()
+        self._table_memory: list[torch.Tensor] = []
         self._tables = (Pointer * (config.n_blocks * n_species * n_species))()
         self._model = self._pack(n_species)
 
-    def _hold(self, tensor: torch.Tensor) -> int:
-        """Return the address of a copy in the kernel's dtype that lives as long as this object."""
-        self._keep.append(aligned_empty(tensor.numel(), self.dtype).copy_(tensor.reshape(-1)))
-        return self._keep[-1].data_ptr()
+    def _hold(self, tensor: torch.Tensor, keep: list[torch.Tensor] | None = None) -> int:
+        """Return the address of a copy in the kernel's dtype that lives as long as `keep`, by default as this object."""
+        keep = self._keep if keep is None else keep
+        keep.append(aligned_empty(tensor.numel(), self.dtype).copy_(tensor.reshape(-1)))
+        return keep[-1].data_ptr()
 
     def _pack(self, n_species: int) -> Model:
         network = self.network
@@ -138,7 +141,7 @@ class FusedFibreBundle:
         addresses = [model.orientations, model.synthesis, model.harmonic_norms, model.embedding]
         addresses += [getattr(block, name) for block in blocks for name in MATRICES]
         addresses += list(self._tables)
-        held = {tensor.data_ptr(): tensor for tensor in self._keep}
+        held = {tensor.data_ptr(): tensor for tensor in (*self._keep, *self._table_memory)}
         content, offsets = bytearray(), []
         for address in addresses:
             offsets.append(len(content) // self.dtype.itemsize if address else -1)
@@ -182,7 +185,7 @@ class FusedFibreBundle:
             tables.append(values * norms.view(-1, 1))
         n_species = self._model.n_species
         for number, table in enumerate(tables):
-            self._tables[(number * n_species + target) * n_species + source] = self._hold(table)
+            self._tables[(number * n_species + target) * n_species + source] = self._hold(table, self._table_memory)
 
     def __call__(
         self,

@@ -14,7 +14,7 @@ from ase.constraints import FixAtoms
 from eqpot.checkpoint import parse_checkpoint, restoring, write_checkpoint
 from eqpot.errors import ConfigError
 from eqpot.md.settings import Settings
-from eqpot.md.simulation import Simulation
+from eqpot.md.simulation import Past, Simulation
 from eqpot.md.state import State
 from eqpot.md.watchdog import Memory
 from eqpot.potential import Potential
@@ -70,9 +70,8 @@ def load_restart(
         tensors = {name: values.to(potential.device) for name, values in tensors.items()}
         bath = {name.removeprefix("bath."): values for name, values in tensors.items() if name.startswith("bath.")}
         state = State(**{name: tensors[name] for name in _PLAIN}, bath=bath, step=header["step"])
-        simulation = Simulation(_systems(tensors), potential, settings or stored, uncertainty, committee)
-        simulation.continue_from(state, tensors["degrees_of_freedom"], Memory(**header["watchdog"]))
-        return simulation, dict(header["extra"])
+        past = Past(state, tensors["degrees_of_freedom"], Memory(**header["watchdog"]))
+        return Simulation(_systems(tensors), potential, settings or stored, uncertainty, committee, past), dict(header["extra"])
 
 
 def weights_hash(potential: Potential) -> str:

@@ -146,13 +146,21 @@ def start_run(
     restart_minutes: float = 5.0,
     record: dict[str, Any] | None = None,
 ) -> Run:
-    """Make the folder of a run at its first step; a kill leaves none or a whole one. ConfigError if it exists.
+    """Make the folder of a run at its first step; a kill leaves none or a whole one.
+
+    ConfigError if it exists, and for a simulation that stands between two of the steps at which frames are written.
 
     record: what config.yaml receives; by default the settings.
     """
     folder = Path(folder)
     if folder.exists():
         raise ConfigError(f"The output folder {folder} exists; choose another, remove it, or continue it with --resume.")
+    step, interval = simulation.state.step, simulation.settings.interval
+    if step % interval:
+        raise ConfigError(
+            f"The simulation stands at step {step}, and frames are written every {interval} steps, so intervals between them would differ; "
+            "start the run before the first step, or at such a one."
+        )
     record = record or {"dynamics": json.loads(simulation.settings.model_dump_json())}
     with whole_folder(folder) as staging:
         (staging / "config.yaml").write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")

@@ -18,6 +18,9 @@ METHODS = {
 }
 """Ensemble -> its integrators, the default first."""
 
+STOCHASTIC = ("langevin", "velocity_rescaling", "cell_rescaling")
+"""Integrators that draw random numbers."""
+
 Values = float | list[float]
 """One value for all systems, or a list with one for each."""
 
@@ -86,6 +89,8 @@ class Settings(BaseModel):
         coldest, _ = self._extremes("temperature")
         if coldest < 0:
             raise ValueError(f"a temperature is {coldest:g} K; it must not be negative")
+        if coldest == 0 and self.integrator == "martyna_tobias_klein":
+            raise ValueError("a temperature is 0 K, at which the cell of martyna_tobias_klein has no mass; use cell_rescaling")
         largest = max(abs(value) for value in self._extremes("pressure"))
         if largest > 1000:
             raise ValueError(f"a pressure of {largest:g} GPa is asked for, above 1000; give it in GPa (1 bar is 0.0001 GPa)")
@@ -111,6 +116,11 @@ class Settings(BaseModel):
     def integrator(self) -> str:
         """The name of the method, the default one filled in."""
         return self.method or METHODS[self.ensemble][0]
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether runs from the same positions and velocities part, if their seeds differ."""
+        return self.integrator in STOCHASTIC
 
     def seeds(self, n_systems: int) -> tuple[int, ...]:
         """Return the seed of every system; ConfigError if a list has another length."""

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,6 +29,15 @@ logger = logging.getLogger(__name__)
 ADVICE = "Use a shorter timestep or a better starting structure."
 
 
+@dataclass(frozen=True)
+class Past:
+    """What a restart file knows of a simulation, beside its systems and settings. degrees_of_freedom: [n_systems]."""
+
+    state: State
+    degrees_of_freedom: torch.Tensor
+    memory: Memory
+
+
 class Simulation:
     """Molecular dynamics of one structure, or of many side by side, in one call of the potential a step.
 
@@ -48,11 +57,12 @@ class Simulation:
         settings: Settings,
         uncertainty: Uncertainty | None = None,
         committee: Sequence[Potential] = (),
+        past: Past | None = None,
     ) -> None:
         """Compute the first forces; raises SimulationError for a structure that cannot move, NeighborError, UnknownElementError.
 
         uncertainty: of the potential, for the watchdog; committee: other potentials fitted to the same data, whose spread about the
-        forces it looks at instead.
+        forces it looks at instead. past: of the same systems, to go on from.
         """
         if committee and settings.watchdog.max_force_deviation is None:
             raise ConfigError("A committee is given, and no spread at which to speak up; set watchdog.max_force_deviation in eV/Å.")
@@ -70,16 +80,15 @@ class Simulation:
         self.force_function = PotentialForces(self.systems, potential)
         held = [_held(system) for system in self.systems]
         self._draw_velocities(held)
-        self.degrees_of_freedom = torch.tensor(
-            [self._degrees_of_freedom(system, fixed) for system, fixed in zip(self.systems, held, strict=True)], device=potential.device
-        )
+        self.degrees_of_freedom = past.degrees_of_freedom if past else self._count_degrees_of_freedom(held, labels)
         self.force_function.mobile = 1.0 - torch.tensor(np.concatenate(held), dtype=torch.float64, device=potential.device).unsqueeze(1)
         self._conditions = conditions_at(settings, 0, self.degrees_of_freedom)
         self.uncertainty = uncertainty
         self.committee = list(committee)
-        self.state = self.last_good = self.integrator.init(self._first_state(), self._conditions)
-        self.watchdog = self._make_watchdog(None)
-        self._inspect(self.state)
+        self.state = self.last_good = past.state if past else self.integrator.init(self._first_state(), self._conditions)
+        self.watchdog = self._make_watchdog(past.memory if past else None)
+        if past is None:
+            self._inspect(self.state)
 
     @property
     def conditions(self) -> Conditions:
@@ -97,13 +106,6 @@ class Simulation:
             raise SimulationError(f"In step {self.state.step + 1}: {error} {ADVICE}") from error
         self.state = state
         return state
-
-    def continue_from(self, state: State, degrees_of_freedom: torch.Tensor, memory: Memory) -> None:
-        """Put a state of the same systems, and what the watchdog remembers, in place of the present ones."""
-        self.state = self.last_good = state
-        self.degrees_of_freedom = degrees_of_freedom
-        self._conditions = conditions_at(self.settings, 0, degrees_of_freedom)
-        self.watchdog = self._make_watchdog(memory)
 
     def _make_watchdog(self, memory: Memory | None) -> Watchdog:
         times = [0.0, *(point.time for point in self.settings.schedule)]
@@ -195,6 +197,16 @@ class Simulation:
                 at_rest = self.integrator.conserves_momentum and not fixed.any()
                 system.set_velocities(draw_velocities(system, temperature, seed, at_rest, fixed))
 
+    def _count_degrees_of_freedom(self, held: Sequence[np.ndarray], labels: Sequence[str]) -> torch.Tensor:
+        """Return those of every system [n_systems]; SimulationError where there are none for an integrator that divides by them."""
+        counts = [self._degrees_of_freedom(system, fixed) for system, fixed in zip(self.systems, held, strict=True)]
+        if self.settings.integrator == "martyna_tobias_klein" and 0 in counts:
+            raise SimulationError(
+                f"The structure{labels[counts.index(0)]} has one atom, which does not move against itself, and the mass of this barostat's "
+                "cell goes with the degrees of freedom; repeat the cell, or use cell_rescaling."
+            )
+        return torch.tensor(counts, device=self.potential.device)
+
     def _degrees_of_freedom(self, system: Atoms, held: np.ndarray) -> int:
         """Return how many share the kinetic energy: all that move, less the momenta that are conserved at zero."""
         if held.any():
@@ -260,5 +272,5 @@ def _check_structure(atoms: Atoms, label: str, changes_cell: bool) -> None:
         raise SimulationError(f"The positions or the velocities{label} hold NaN or infinity; correct the structure.")
     if changes_cell and not (atoms.pbc.all() and atoms.cell.rank == 3):
         raise SimulationError(f"The structure{label} is not periodic in three directions, so there is no pressure to hold; use nve or nvt.")
-    if changes_cell and atoms.constraints:
+    if changes_cell and _held(atoms).any():
         raise SimulationError(f"The structure{label} holds atoms fixed, which a changing cell would move; use nve or nvt.")

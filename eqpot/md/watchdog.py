@@ -89,12 +89,14 @@ class Memory:
     """What a watchdog must know of the past, to be kept in restart files; JSON can hold it.
 
     volume: at the start, Å^3; energy: the conserved energy at `step`, eV; both [n_systems]. warned: kinds and systems already told of.
+    hottest: the highest temperatures of the run [n_systems], K; files of before do not know them.
     """
 
     volume: tuple[float, ...]
     energy: tuple[float, ...]
     step: int
     warned: tuple[str, ...] = field(default=())
+    hottest: tuple[float, ...] = field(default=())
 
 
 class Watchdog:
@@ -114,12 +116,14 @@ class Watchdog:
         """start: the first state, from which volume and drift count, unless there is a memory.
 
         degrees_of_freedom [n_systems]; temperature [n_systems]: the highest of the run, K: that of the thermostat at the hottest point
-        of its ramp, or of the velocities at the start. timestep: fs. shortest_distances: of the potential, if known, and its cutoff in
-        Å: pairs beyond it, which a list may keep, have no part in the forces.
+        of its ramp, or of the velocities at the start; a memory knows better. timestep: fs. shortest_distances: of the potential, if
+        known, and its cutoff in Å: pairs beyond it, which a list may keep, have no part in the forces.
         """
         self.settings = settings
         self.degrees_of_freedom = degrees_of_freedom
         self.timestep = timestep
+        if memory and memory.hottest:
+            temperature = torch.tensor(memory.hottest, dtype=temperature.dtype, device=temperature.device)
         self.temperature = temperature.clamp(min=COOLEST)
         self.limits = temperature_limits(settings, degrees_of_freedom, temperature)
         self.cutoff = cutoff
@@ -127,7 +131,8 @@ class Watchdog:
         self.n_atoms = torch.bincount(start.batch, minlength=start.n_systems)
         self.trained = distance_table(shortest_distances).to(start.positions.device) if shortest_distances else None
         self._passed_cells: torch.Tensor | None = None
-        self.memory = memory or Memory(tuple(start.volume.tolist()), tuple(start.conserved_energy.tolist()), start.step)
+        first = Memory(tuple(start.volume.tolist()), tuple(start.conserved_energy.tolist()), start.step)
+        self.memory = replace(memory or first, hottest=tuple(temperature.tolist()))
 
     def due(self, step: int) -> bool:
         """Whether `check` looks at everything in this step; a state that passes then is a good one to go back to."""

@@ -54,10 +54,20 @@ class Trajectory:
         velocities = None if self.velocities is None else self.velocities[frames]
         return replace(self, positions=self.positions[frames], velocities=velocities, cells=self.cells[frames], times=self.times[frames])
 
+    @property
+    def held(self) -> np.ndarray:
+        """Which atoms stand still in all frames, as those that are fixed do; [n_atoms] bool."""
+        return np.asarray((self.positions == self.positions[0]).all(axis=(0, 2)))
+
     def at_rest(self) -> "Trajectory":
-        """Return the trajectory unwrapped and seen from its centre of mass, in positions and velocities; errors as in `unwrap`."""
+        """Return the trajectory unwrapped and seen from its centre of mass, in positions and velocities; errors as in `unwrap`.
+
+        Where atoms are held, they are what motion is seen from: momentum is not conserved, and the centre of mass moves with the others.
+        """
         weights = (self.masses / self.masses.sum())[:, None]
         positions = unwrap(self.positions, self.cells, self.pbc)
+        if len(self.times) > 1 and self.held.any():
+            return replace(self, positions=positions)
         positions = positions - (weights * positions).sum(axis=1, keepdims=True)
         velocities = self.velocities
         if velocities is not None:

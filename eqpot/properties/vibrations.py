@@ -72,11 +72,14 @@ def vibrations(atoms: Atoms, displacement: float = DISPLACEMENT) -> Vibrations:
         raise ConfigError(f"The displacement is {displacement:g} Å; choose more than 0 and at most 0.1.")
     if atoms.pbc.any():
         raise DataError("The structure is periodic, so it has phonons and no vibrations of a molecule; ask for those.")
-    fixed = {index for constraint in atoms.constraints if isinstance(constraint, FixAtoms) for index in constraint.get_indices()}
-    free = [index for index in range(len(atoms)) if index not in fixed]
+    fixed = np.zeros(len(atoms), dtype=bool)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            fixed[constraint.index] = True
+    free = np.flatnonzero(~fixed).tolist()
     molecule = atoms.copy()
     molecule.set_constraint()
-    rigid = _rigid_motions(molecule) if not fixed else np.empty((0, 3 * len(free)))
+    rigid = _rigid_motions(molecule) if not fixed.any() else np.empty((0, 3 * len(free)))
     if len(rigid) == 3 * len(free):
         raise DataError("A single atom does not vibrate, and neither do fixed ones; give a molecule.")
     molecule.calc = atoms.calc

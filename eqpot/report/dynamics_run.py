@@ -98,7 +98,8 @@ def read_run(folder: str | Path, discard: float | None = None) -> DynamicsRun:
         raise ConfigError(f"{folder}: {error}") from error
     members: dict[tuple[Any, ...], list[int]] = {}
     for system, trajectory in enumerate(trajectories):
-        start = (trajectory.numbers.tobytes(), trajectory.positions[0].tobytes(), trajectory.cells[0].tobytes(), conditions.of(system))
+        same = (trajectory.numbers, trajectory.masses, trajectory.pbc, trajectory.positions[0], trajectory.cells[0])
+        start = (*(values.tobytes() for values in same), conditions.of(system))
         members.setdefault(start, []).append(system)
     names = _group_names([([trajectories[k] for k in systems], conditions.of(systems[0])) for systems in members.values()])
     groups = []

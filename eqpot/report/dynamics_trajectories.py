@@ -105,8 +105,9 @@ def motion(page: Page, samples: list[Sample]) -> list[Finding]:
         except DataError as error:
             page.heading("Motion", f"Left out: {error}")
             return []
-        for number in np.unique(resting[0].numbers):
-            symbol, chosen = chemical_symbols[number], resting[0].numbers == number
+        moving = ~sample.trajectories[0].held
+        for number in np.unique(resting[0].numbers[moving]):
+            symbol, chosen = chemical_symbols[number], moving & (resting[0].numbers == number)
             name = ", ".join(part for part in (sample.name, symbol) if part)
             found = np.array([mean_squared_displacement(trajectory.positions[:, chosen]) for trajectory in resting])
             displacements[name] = (resting[0].interval, found)
@@ -121,8 +122,9 @@ def motion(page: Page, samples: list[Sample]) -> list[Finding]:
         return []
     page.heading(
         "Motion",
-        "Mean squared displacements, seen from the centre of mass, and diffusion coefficients with standard errors from five blocks: from "
-        "the slope (Einstein) and from the velocities (Green-Kubo). They mean something where the displacement grows as t, exponent 1.",
+        "Mean squared displacements, seen from the centre of mass or, where there are any, from atoms that are held, and diffusion "
+        "coefficients with standard errors from five blocks: from the slope (Einstein) and from the velocities (Green-Kubo). They mean "
+        "something where the displacement grows as t, exponent 1.",
     )
     page.figures(figures.displacements(displacements))
     if rows:

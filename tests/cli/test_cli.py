@@ -118,7 +118,9 @@ def test_fit_evaluate_run_export(tmp_path):
     again = eqpot("md", "--resume", "md", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "md" / "summary.json").read_text())["steps"] == 30
-    assert_one_sentence(eqpot("md", "--resume", "md", "--steps", "10", cwd=tmp_path), "--steps is 10", "started with 20")
+    assert_one_sentence(eqpot("md", "--resume", "md", "--steps", "10", cwd=tmp_path), "--steps is 10", "asked for 30")
+    alike = eqpot("md", "md.yaml", "structures=md/final.extxyz", "replicas=2", "output=two", "dynamics.ensemble=nve", cwd=tmp_path)
+    assert_one_sentence(alike, "2 replicas of md/final.extxyz would all be the same run", "velocity_verlet draws no random numbers")
 
 
 def test_convert_an_official_checkpoint(tmp_path):

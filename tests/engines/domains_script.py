@@ -88,4 +88,8 @@ for name, atoms in {
         answer = str(error)
     dist.all_gather_object(told, answer)
     say(error=name, told=told)
+try:
+    moving.calc.set(dtype="float32")
+except EqpotError as error:
+    say(refused=str(error))
 dist.destroy_process_group()

@@ -45,6 +45,7 @@ def test_a41_domains_equal_the_whole(n_processes, tmp_path):
     for finding in (one for one in findings if "error" in one):
         assert all(answer and expected.pop(finding["error"], answer) in answer for answer in finding["told"]), finding
     assert not expected
+    assert [one["refused"] for one in findings if "refused" in one] == ["dtype cannot change in a DistributedCalculator; make another one."]
 
 
 def test_outside_of_torchrun_it_says_how():

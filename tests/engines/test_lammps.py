@@ -89,15 +89,21 @@ def crystal(repeat=(2, 2, 3), symbols="Si"):
     return atoms
 
 
-def run(folder, atoms, pair, ranks=1, before="", after="run 0", elements=None, options=(), threads=1):
+def run(folder, atoms, pair, ranks=1, before="", after="run 0", elements=None, options=(), threads=1, template=INPUT):
     """Run LAMMPS and return the finished process; pair: lines, or a Potential."""
     elements = elements or sorted(set(atoms.symbols))
     if isinstance(pair, Potential):
         pair = f"pair_style eqpot {pair.library}\npair_coeff * * {' '.join(elements)}"
-    ase.io.write(folder / "structure.data", atoms, format="lammps-data", specorder=elements, atom_style="atomic")
+    ase.io.write(
+        folder / "structure.data",
+        atoms,
+        format="lammps-data",
+        specorder=elements,
+        atom_style=template.partition("atom_style ")[2].split()[0],
+    )
     masses = [f"mass {number} {Atoms(symbol).get_masses()[0]}" for number, symbol in enumerate(elements, start=1)]
     boundary = " ".join("p" if periodic else "f" for periodic in atoms.pbc)
-    text = INPUT.format(
+    text = template.format(
         boundary=boundary,
         before=before,
         after=after,
@@ -274,6 +280,39 @@ def test_a42_errors_say_what_to_do(tmp_path, silicon, plugin, pair, before, mess
     done = run(tmp_path, crystal((1, 1, 1)), pair, before=before, elements=["Si"])
     assert done.returncode != 0
     assert message in " ".join((done.stdout + done.stderr).split())
+
+
+def test_after_another_potential_with_a_shorter_cutoff(tmp_path, silicon):
+    """LAMMPS widens its shell of ghosts for the pair style that comes later."""
+    atoms = crystal()
+    lines = "pair_style lj/cut 2.5\npair_coeff * * 0.01 2.0\nneighbor 0.5 bin\nrun 0\n"
+    lines += f"pair_style eqpot {silicon.library}\npair_coeff * * Si"
+    done = run(tmp_path, atoms, lines, 2, after="run 0")
+    assert done.returncode == 0, done.stdout[-1500:]
+    last = done.stdout[done.stdout.rindex("Step ") :].splitlines()[1]
+    assert float(last.split()[1]) == pytest.approx(thermo(run(tmp_path, atoms, silicon))[0, 1], rel=1e-12)
+
+
+def test_bonds_take_no_pairs_away(tmp_path, plugin):
+    """LAMMPS leaves bonded pairs out of its lists by default, which a potential of all pairs cannot have."""
+    potential = exported(ROOT / "potentials" / "ethanol" / "potential.safetensors", tmp_path)
+    atoms = ase.io.read(ROOT / "potentials" / "ethanol" / "structure.extxyz")
+    atoms.calc = None
+    atoms.set_cell(20 * np.eye(3))
+    atoms.center()
+    elements = sorted(set(atoms.symbols))
+    bonds = "bond_style zero nocoeff\nbond_coeff *\ncreate_bonds single/bond 1 1 2"  # atoms 1 and 2 alone will do
+    style = f"pair_style eqpot {potential.library}\npair_coeff * * {' '.join(elements)}\n{bonds}"
+    room = "extra/bond/types 1 extra/bond/per/atom 1 extra/special/per/atom 1"
+    full = INPUT.replace("atom_style atomic", "atom_style full").replace("read_data {data}", f"read_data {{data}} {room}")
+    for special, refused in (("", True), ("special_bonds lj/coul 1 1 1", False), ("special_bonds lj/coul 0.5 0.5 0.5", False)):
+        done = run(tmp_path, atoms, style, before=special, template=full)
+        assert (done.returncode != 0) == refused, done.stdout[-1500:]
+        if refused:
+            assert "use special_bonds lj/coul 1 1 1" in " ".join(done.stdout.split())
+        else:
+            expected = EqpotCalculator(potential.model, dtype="float64").get_potential_energy(atoms)
+            assert thermo(done)[0, 1] == pytest.approx(expected, rel=1e-12)
 
 
 def test_two_copies_of_the_plugin(tmp_path, silicon, plugin):

@@ -127,3 +127,29 @@ def test_some_particles_of_a_system():
     atoms.calc = EqpotCalculator(ETHANOL, dtype="float64")
     assert energy == pytest.approx(atoms.get_potential_energy(), rel=1e-10)
     assert (forces[9] == 0).all()
+
+
+@pytest.mark.parametrize("where", ["topology", "system"])
+def test_beside_a_force_field(where):
+    """createMixedSystem in a periodic box, which may be that of the system alone."""
+    openmmml = pytest.importorskip("openmmml")
+    atoms = crystal() + Atoms("Ar", [[2.0, 2.0, 2.0]])
+    box = atoms.cell.array * 0.1
+    system = openmm.System()
+    for mass in atoms.get_masses():
+        system.addParticle(mass)
+    system.setDefaultPeriodicBoxVectors(*box)
+    lennard_jones = openmm.NonbondedForce()
+    lennard_jones.setNonbondedMethod(openmm.NonbondedForce.CutoffPeriodic)
+    lennard_jones.setCutoffDistance(0.2)
+    for _ in atoms:
+        lennard_jones.addParticle(0.0, 0.3, 0.0)
+    system.addForce(lennard_jones)
+    whole = topology(atoms)
+    if where == "system":
+        whole.setPeriodicBoxVectors(None)
+    mixed = openmmml.MLPotential("eqpot").createMixedSystem(whole, system, list(range(8)), model=str(SILICON), dtype="float64")
+    energy, _ = energy_and_forces(simulation(atoms, mixed).context)
+    alone = atoms[:8]
+    alone.calc = EqpotCalculator(SILICON, dtype="float64")
+    assert energy == pytest.approx(alone.get_potential_energy(), rel=1e-9)

@@ -60,6 +60,14 @@ def test_an_unknown_element_is_refused_by_the_exported_module(tmp_path, model_pa
         module(torch.zeros(1, 3, dtype=torch.float64), torch.tensor([79]), torch.zeros(3, 3, dtype=torch.float64), torch.zeros(3).bool())
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_there_are_no_forces(tmp_path, model_path, mode):
+    export_torchscript(load_potential(model_path), tmp_path / "p.pt")
+    module = torch.jit.load(tmp_path / "p.pt")
+    with mode(), pytest.raises(torch.jit.Error, match="cannot run under no_grad or inference_mode"):
+        module(torch.zeros(1, 3, dtype=torch.float64), torch.tensor([6]), torch.zeros(3, 3, dtype=torch.float64), torch.zeros(3).bool())
+
+
 @pytest.mark.parametrize("factor", [1 + 1e-6, float("nan")])
 def test_a40_an_export_that_differs_is_not_written(tmp_path, model_path, monkeypatch, factor):
     potential = load_potential(model_path)

@@ -193,6 +193,21 @@ def test_free_particles_fly():
     assert mean_squared_displacement(together.positions).max() < 1e-12
 
 
+def test_where_atoms_are_held_the_others_move_against_them():
+    """An adatom on a light slab: the wall takes its momentum, so its motion is not that of the centre of mass in part."""
+    random = np.random.default_rng(12)
+    slab = np.array([[0.0, 0, 0], [3, 0, 0], [0, 3, 0], [3, 3, 0]])
+    walk = np.cumsum(0.1 * random.normal(size=(400, 1, 3)), axis=0) + np.array([1.5, 1.5, 2.0])
+    positions = np.concatenate([np.broadcast_to(slab, (400, 4, 3)), walk], axis=1)
+    cells = np.broadcast_to(20 * np.eye(3), (400, 3, 3))
+    velocities = np.gradient(positions, axis=0)
+    trajectory = frames_of(positions, cells, [29] * 4 + [79], velocities=velocities)
+    assert trajectory.held.tolist() == [True] * 4 + [False]
+    resting = trajectory.at_rest()
+    np.testing.assert_allclose(resting.positions, positions, atol=1e-12)
+    np.testing.assert_array_equal(resting.velocities, velocities)
+
+
 def test_diffusion_of_a_random_walk_is_right_within_its_error():
     """Steps of variance 2 D dt in each direction; pulls over 40 walks have the scatter of a standard error from five blocks."""
     expected, interval = 3e-4, 4.0

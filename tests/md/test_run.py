@@ -14,6 +14,7 @@ from eqpot import load_potential
 from eqpot.errors import ConfigError, SimulationError
 from eqpot.md import Settings, Simulation, resume_run, start_run
 from eqpot.md.forces import PotentialForces
+from eqpot.observables import read_thermo, read_trajectory
 from helpers import ROOT, ethanol
 
 SILICON = ROOT / "potentials" / "silicon" / "potential.safetensors"
@@ -128,3 +129,46 @@ def test_a30_a_run_that_blows_up_keeps_its_last_good_frame(tmp_path, model_path,
     assert len(ase.io.read(tmp_path / "run" / "trajectory.extxyz", ":")) == 4
     assert ase.io.read(tmp_path / "run" / "last_good.extxyz").info["step"] == 2
     assert "In step 4" in (tmp_path / "run" / "stopped.txt").read_text()
+
+
+def test_a_run_that_the_watchdog_stopped_says_so_again(tmp_path, caplog):
+    """The restart file is that of the step before, and is sound, whatever the watchdog says of it."""
+    potential = load_potential(ROOT / "potentials" / "ethanol" / "potential.safetensors")
+    watchdog = {"min_trained_distance": 1.2, "interval": 5}
+    settings = Settings(ensemble="nvt", timestep=4.0, steps=40, seed=0, friction=0.0, temperature=2000.0, interval=10, watchdog=watchdog)
+    run = start_run(Simulation(ethanol(), potential, settings), tmp_path / "run")
+    assert "the potential extrapolates" in caplog.text
+    with pytest.raises(SimulationError) as stopped:
+        run.run()
+    stop = int(str(stopped.value).split()[2].rstrip(":"))
+    assert run.simulation.state.step == stop - 1
+    caplog.clear()
+    resumed = resume_run(tmp_path / "run", potential)
+    with pytest.raises(SimulationError) as again:
+        resumed.run()
+    assert str(again.value) == str(stopped.value)
+    assert caplog.text == ""
+
+
+def test_the_limit_of_the_temperature_is_that_of_the_start(tmp_path, model_path):
+    """Without a thermostat it goes by the temperature of the first velocities, not of those at the restart."""
+    atoms, potential = ethanol(), load_potential(model_path)
+    atoms.set_velocities(0.2 * np.random.default_rng(0).normal(size=(9, 3)))
+    calm = {"min_distance": 0.0, "max_drift": 1e9}
+    run = start_run(Simulation(atoms, potential, Settings(timestep=0.1, steps=20, watchdog=calm)), tmp_path / "run")
+    run.run()
+    limits = run.simulation.watchdog.limits
+    assert float(limits) > 1e4
+    assert float(run.simulation.thermo()[0]["temperature_k"]) != pytest.approx(read_thermo(tmp_path / "run")["temperature_k"][0], rel=1e-3)
+    assert resume_run(tmp_path / "run", potential).simulation.watchdog.limits.equal(limits)
+
+
+def test_a_run_begins_at_a_frame(tmp_path, model_path):
+    simulation = Simulation(ethanol(), load_potential(model_path), Settings(steps=20, interval=4, seed=0))
+    simulation.step()
+    with pytest.raises(ConfigError, match="stands at step 1, and frames are written every 4 steps"):
+        start_run(simulation, tmp_path / "run")
+    for _ in range(3):
+        simulation.step()
+    start_run(simulation, tmp_path / "run").run()
+    assert read_trajectory(tmp_path / "run").times.tolist() == [2.0, 4.0, 6.0, 8.0, 10.0]

@@ -228,6 +228,7 @@ def test_schedules_are_linear_between_their_points():
         ({"schedule": [{"time": 1, "temperature": 3.0}, {"time": 1, "temperature": 4.0}]}, "later than the one before"),
         ({"schedule": [{"time": 1, "temperatures": 3.0}]}, "temperature"),
         ({"pressure": 101325.0}, "give it in GPa"),
+        ({"ensemble": "npt", "method": "martyna_tobias_klein", "temperature": 0.0}, "a temperature is 0 K.*use cell_rescaling"),
         ({"friction": -1.0}, "greater than or equal to 0"),
         ({"interval": 0}, "1"),
         ({"seed": -1}, "seed"),
@@ -270,6 +271,11 @@ def test_a31_bad_structures_are_found_before_the_first_step(model_path, silicon)
     for atoms, message in ((slab, "not periodic in three directions"), (held, "holds atoms fixed")):
         with pytest.raises(SimulationError, match=message):
             Simulation(atoms, silicon, Settings(ensemble="npt"))
+    held.set_constraint(FixAtoms([]))
+    Simulation(held, silicon, Settings(ensemble="npt"))
+    alone = Atoms("Si", cell=[[2, 2, 0], [0, 2, 2], [2, 0, 2]], pbc=True)
+    with pytest.raises(SimulationError, match="of system 1 has one atom.*use cell_rescaling"):
+        Simulation([held, alone], silicon, Settings(ensemble="npt", method="martyna_tobias_klein"))
 
 
 def test_a_step_that_fails_leaves_the_state(model_path, monkeypatch):

@@ -58,6 +58,8 @@ def test_diatomic_in_closed_form():
     assert fixed.n_rigid == 0
     np.testing.assert_allclose(fixed.wavenumbers[-1], UNIT * np.sqrt(Bonds.stiffness / atoms.get_masses()[1]), rtol=1e-4)
     assert len(fixed.wavenumbers) == 3
+    atoms.set_constraint(FixAtoms([-2]))
+    np.testing.assert_array_equal(vibrations(atoms).wavenumbers, fixed.wavenumbers)
     assert len(atoms.constraints) == 1
 
 

@@ -17,6 +17,7 @@ from eqpot.md import Settings, Simulation, start_run
 from eqpot.observables import CanonicalTest, Diffusion, RadialDistribution, average, drift, read_thermo
 from eqpot.report.dynamics import report_dynamics, temperature_remark
 from eqpot.report.dynamics_figures import radial_distributions
+from eqpot.report.dynamics_run import read_run
 from eqpot.report.dynamics_trajectories import diffusion_cells
 from eqpot.units import BOLTZMANN, FEMTOSECOND
 from helpers import ROOT, ethanol
@@ -205,6 +206,16 @@ def test_replicas_are_averaged_and_other_systems_stand_beside_them(tmp_path):
         assert f"Torsions at {kept} K" in page
     assert "<td>300 K</td><td>27</td>" in page
     assert "Langevin dynamics sample positions" in page
+
+
+def test_isotopes_are_no_replicas(tmp_path):
+    heavy = ethanol()
+    heavy.set_masses([2.014 if symbol == "H" else None for symbol in heavy.symbols])
+    potential = load_potential(ROOT / "potentials" / "ethanol" / "potential.safetensors")
+    settings = Settings(ensemble="nvt", timestep=0.5, seed=3, interval=2, steps=40)
+    start_run(Simulation([ethanol(), heavy], potential, settings), tmp_path / "run").run()
+    groups = read_run(tmp_path / "run").groups
+    assert [len(group.trajectories) for group in groups] == [1, 1]
 
 
 def test_what_a_schedule_keeps_constant_is_a_sample(tmp_path):

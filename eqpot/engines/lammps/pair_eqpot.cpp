@@ -104,9 +104,21 @@ void PairEqpot::coeff(int narg, char **arg) {
 void PairEqpot::init_style() {
   if (strcmp(update->unit_style, "metal")) error->all(FLERR, "Pair style eqpot computes in eV and Angstrom: use units metal");
   if (!force->newton_pair) error->all(FLERR, "Pair style eqpot needs newton on: forces on ghost atoms go back to their owners");
-  if (comm->get_comm_cutoff() != 0.0 && comm->get_comm_cutoff() < cutoff)
-    error->all(FLERR, "Pair style eqpot needs ghosts up to its cutoff of {} Angstrom", cutoff);
+  if (lacks_pairs())
+    error->all(FLERR, "Pair style eqpot needs all pairs, and special_bonds takes those of bonded atoms out: use special_bonds lj/coul 1 1 1");
   neighbor->add_request(this, NeighConst::REQ_FULL);
+}
+
+/* Whether the neighbour list leaves out pairs of this potential's atoms: where both factors of bonded pairs are zero, LAMMPS drops them. */
+bool PairEqpot::lacks_pairs() const {
+  bool drops = false;
+  for (int k = 1; k <= 3; k++) drops = drops || (force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0);
+  if (!drops || atom->molecular == Atom::ATOMIC) return false;
+  int bonded = atom->molecular == Atom::TEMPLATE;
+  for (int i = 0; i < atom->nlocal && !bonded; i++) bonded = species_of_type[atom->type[i]] >= 0 && atom->nspecial[i][2] > 0;
+  int anywhere = 0;
+  MPI_Allreduce(&bonded, &anywhere, 1, MPI_INT, MPI_MAX, world);
+  return anywhere != 0;
 }
 
 double PairEqpot::init_one(int, int) { return cutoff; }

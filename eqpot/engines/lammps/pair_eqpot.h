@@ -56,6 +56,7 @@ class PairEqpot : public Pair {
   std::vector<double> vectors, gradient, energies;
 
   template <typename Function> void find(Function &, const char *, const std::string &);
+  bool lacks_pairs() const;
   void make_rows();
   char *row(int) const;
   static void exchange(void *, void *, int);
