@@ -37,7 +37,8 @@ UNITS: dict[Quantity, tuple[str, float]] = {"energy": ("meV/atom", 1e-3), "force
 class Reliability:
     """Errors [n] of one quantity and the standard deviations [n] that were given for them: eV/atom, eV/Å or eV/Å^3.
 
-    What symmetry makes zero, such as forces in a perfect crystal, is right to rounding and left out.
+    What symmetry makes zero, such as forces in a perfect crystal, is right to rounding and left out, and so is what the last layers do
+    not reach, such as the force on an atom without neighbours, whose deviation is zero.
     """
 
     errors: np.ndarray
@@ -45,8 +46,9 @@ class Reliability:
 
     @classmethod
     def of(cls, errors: np.ndarray, deviations: np.ndarray) -> "Reliability":
-        tiny = (abs(errors) < 1e-4 * _rms(errors)) & (deviations < 1e-4 * _rms(deviations))
-        return cls(errors[~tiny], deviations[~tiny])
+        tiny = (abs(errors) <= 1e-4 * _rms(errors)) & (deviations <= 1e-4 * _rms(deviations))
+        kept = ~tiny & (deviations > 0)
+        return cls(errors[kept], deviations[kept])
 
     def rmse(self) -> float:
         """Return the root mean square of the errors."""
@@ -97,17 +99,15 @@ class Reliability:
 def reliability(calculator: EqpotCalculator, frames: Sequence[Frame]) -> dict[Quantity, Reliability]:
     """Evaluate the frames with a calculator that gives deviations: energies per atom, force components and, where labelled, stress.
 
-    Frames without energy or forces are passed over. Raises UnknownElementError, naming the frame, and ConfigError where the calculator
-    gives no deviations.
+    Frames without energy or forces are passed over (`usable`), and so are quantities of which nothing is left. Raises
+    UnknownElementError, naming the frame, and ConfigError where the calculator gives no deviations.
     """
     if "forces_std" not in calculator.implemented_properties:
         raise ConfigError("The potential is not calibrated; run `eqpot calibrate` first, or name a committee of several.")
     for potential in calculator.potentials:
         check_frames(potential, frames)
     pairs: dict[Quantity, list[tuple[np.ndarray, np.ndarray]]] = {"energy": [], "forces": [], "stress": []}
-    for frame in frames:
-        if frame.energy is None or frame.forces is None:
-            continue
+    for frame in usable(frames):
         calculator.calculate(frame.atoms, ["forces_std"])
         results, n_atoms = calculator.results, len(frame.atoms)
         error = (results["energy"] - frame.energy) / n_atoms
@@ -115,9 +115,15 @@ def reliability(calculator: EqpotCalculator, frames: Sequence[Frame]) -> dict[Qu
         pairs["forces"].append(((results["forces"] - frame.forces).ravel(), results["forces_std"].ravel()))
         if frame.stress is not None and "stress_std" in results:
             pairs["stress"].append((results["stress"] - full_3x3_to_voigt_6_stress(frame.stress), results["stress_std"]))
-    return {
-        name: Reliability.of(*(np.concatenate(values) for values in zip(*found, strict=True))) for name, found in pairs.items() if found
+    found = {
+        name: Reliability.of(*(np.concatenate(values) for values in zip(*parts, strict=True))) for name, parts in pairs.items() if parts
     }
+    return {name: pairs for name, pairs in found.items() if len(pairs.errors)}
+
+
+def usable(frames: Sequence[Frame]) -> list[Frame]:
+    """Return the frames that have both energy and forces."""
+    return [frame for frame in frames if frame.energy is not None and frame.forces is not None]
 
 
 def calibrate(path: str | Path, train: Sequence[Frame], valid: Sequence[Frame], output: str | Path) -> dict[Quantity, Reliability]:
@@ -135,19 +141,25 @@ def calibrate(path: str | Path, train: Sequence[Frame], valid: Sequence[Frame], 
     potential = calculator.potentials[0]
     # First, as it refuses what no data can mend.
     last_layer_weights(potential.network)
-    for name, frames in (("training", train), ("validation", valid)):
+    for name, frames in (("training", train), ("validation", usable(valid))):
         if not frames:
-            raise DataError(f"There are no {name} frames to calibrate {path} with; name files that hold some.")
+            lacking = "" if name == "training" or not valid else " that have both energy and forces"
+            raise DataError(f"There are no {name} frames{lacking} to calibrate {path} with; name files that hold some.")
         check_frames(potential, frames)
     record = UncertaintyRecord(
-        scales=dict.fromkeys(get_args(Quantity), 1.0), rmse={}, training_frames=len(train), calibration_frames=len(valid)
+        scales=dict.fromkeys(get_args(Quantity), 1.0), rmse={}, training_frames=len(train), calibration_frames=len(usable(valid))
     )
     directions = _directions(_covariance(potential, label_graphs(train, potential.cutoff)))
     calculator.uncertainty = Uncertainty(directions, record)
     raw = reliability(calculator, valid)
+    if missing := {"energy", "forces"} - raw.keys():
+        raise DataError(
+            f"The validation frames say nothing of the errors of {' and '.join(sorted(missing))}: none has energy and forces, or all are "
+            "zero by symmetry; name other frames."
+        )
     scales = {name: pairs.scale() for name, pairs in raw.items()}
     rmse = {name: pairs.rmse() for name, pairs in raw.items()}
-    uncertainty = Uncertainty(directions, record.model_copy(update={"scales": scales, "rmse": rmse}))
+    uncertainty = Uncertainty(directions, UncertaintyRecord(**{**dict(record), "scales": scales, "rmse": rmse}))
     save_potential(potential, output, header.training, uncertainty)
     return {name: pairs.scaled(scales[name]) for name, pairs in raw.items()}
 

@@ -39,7 +39,8 @@ def rotation_error(potential: Potential, atoms: Atoms, n_rotations: int = 20) ->
 def force_deviation(potential: Potential, atoms: Atoms, step: float = 1e-4) -> float:
     """Return the largest difference of a force from central differences of the energy, relative to the largest force.
 
-    Of large structures only atoms at even distances in the list, DIFFERENTIATED_ATOMS of them, are moved.
+    Where symmetry makes forces vanish, relative to a thousandth of the potential's scale. Of large structures only atoms at even
+    distances in the list, DIFFERENTIATED_ATOMS of them, are moved.
     """
     forces = result_of(potential, atoms)["forces"]
     chosen = np.unique(np.linspace(0, len(atoms) - 1, min(len(atoms), DIFFERENTIATED_ATOMS)).astype(int))
@@ -51,11 +52,14 @@ def force_deviation(potential: Potential, atoms: Atoms, step: float = 1e-4) -> f
             moved.positions[index] += sign * step
             energies.append(energy_of(potential, moved))
         deviation = max(deviation, abs((energies[1] - energies[0]) / (2 * step) - forces[index]))
-    return float(deviation / abs(forces).max())
+    return float(deviation / max(abs(forces).max(), 1e-3 * float(potential.scale)))
 
 
 def stress_deviation(potential: Potential, atoms: Atoms, step: float = 1e-5) -> float:
-    """Return the largest difference of the stress from central differences of strain, relative to the largest component."""
+    """Return the largest difference of the stress from central differences of strain, relative to the largest component.
+
+    Where there is all but none, relative to a thousandth of the potential's scale over Å^2.
+    """
     stress = result_of(potential, atoms)["stress"][0]
     numerical = np.zeros((3, 3))
     for i, j in np.ndindex(3, 3):
@@ -67,7 +71,7 @@ def stress_deviation(potential: Potential, atoms: Atoms, step: float = 1e-5) -> 
             strained = Atoms(atoms.numbers, atoms.positions @ strain, cell=atoms.cell.array @ strain, pbc=atoms.pbc)
             energies.append(energy_of(potential, strained))
         numerical[i, j] = (energies[0] - energies[1]) / (2 * step) / atoms.get_volume()
-    return float(abs(numerical - stress).max() / abs(stress).max())
+    return float(abs(numerical - stress).max() / max(abs(stress).max(), 1e-3 * float(potential.scale)))
 
 
 def cutoff_jump(potential: Potential, atoms: Atoms, step: float = 1e-6) -> float:

@@ -25,7 +25,7 @@ from eqpot.exactness import cutoff_jump, extensivity_error, force_deviation, res
 from eqpot.files import write_atomically
 from eqpot.md import Settings, Simulation
 from eqpot.model_file import load_potential, read_header
-from eqpot.neighbors import build_graph
+from eqpot.neighbors import build_graph, neighbor_list
 from eqpot.observables.series import drift
 from eqpot.potential import Potential
 from eqpot.shipped import model_path
@@ -162,8 +162,8 @@ def issue(model: str | Path, atoms: Atoms, errors: Errors | None = None, picosec
 def issue_of_run(folder: Path, picoseconds: float = 1.0) -> Passport:
     """Measure the potential of a training run's folder, which receives structure.extxyz and passport.json.
 
-    The structure is the training frame with the smallest forces. The errors are those on the test frames of the configuration, or else on
-    the validation frames.
+    The structure is the training frame with the smallest forces among those in which every atom has another as neighbour. The errors are
+    those on the test frames of the configuration, or else on the validation frames.
     """
     config = load_config(TrainConfig, folder / "config.yaml")
     model = folder / "potential.safetensors"
@@ -173,14 +173,22 @@ def issue_of_run(folder: Path, picoseconds: float = 1.0) -> Passport:
         frames = read_frames([entry.source() for entry in tests], cache=config.data.cache)
     files = [entry.path for entry in tests or config.data.valid or config.data.train]
     errors = errors_on(load_potential(model), frames, files, "test" if tests else "validation")
-    several = [frame for frame in train if len(frame.atoms) > 1] or train
-    calmest = min(several, key=lambda frame: math.inf if frame.forces is None else abs(frame.forces).max())
+    calmest = _calmest(train, load_potential(model).cutoff)
     passport = issue(model, calmest.atoms, errors, picoseconds)
     structure = io.StringIO()
     ase.io.write(structure, Atoms(calmest.atoms), format="extxyz")
     write_atomically(folder / "structure.extxyz", structure.getvalue().encode())
     write_passport(passport, folder / "passport.json")
     return passport
+
+
+def _calmest(frames: Sequence[Frame], cutoff: float) -> Frame:
+    """Return the frame with the smallest forces among those in which every atom has another within the cutoff, or else among all."""
+    order = sorted(frames, key=lambda frame: math.inf if frame.forces is None else abs(frame.forces).max())
+    for frame in order:
+        if len(frame.atoms) > 1 and len(np.unique(neighbor_list(frame.atoms, cutoff)[0][1])) == len(frame.atoms):
+            return frame
+    return order[0]
 
 
 def write_passport(passport: Passport, path: Path) -> None:

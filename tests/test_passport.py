@@ -4,6 +4,7 @@ import json
 import shutil
 
 import ase.io
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
@@ -11,12 +12,12 @@ from ase.build import bulk, molecule
 from typer.testing import CliRunner
 
 from eqpot.cli.main import app
-from eqpot.data import read_frames
+from eqpot.data import Frame, read_frames
 from eqpot.errors import ModelFileError
 from eqpot.exactness import cutoff_jump, extensivity_error, force_deviation, rotation_error, stress_deviation
 from eqpot.model_file import save_potential
 from eqpot.network.config import NetworkConfig
-from eqpot.passport import issue, issue_of_run, read_passport, rows
+from eqpot.passport import _calmest, issue, issue_of_run, read_passport, rows
 from eqpot.training import TrainConfig, Trainer
 from helpers import ROOT, SILICON, random_potential
 
@@ -32,7 +33,7 @@ class Wrong:
     """A potential with a flaw: change(results, graph) spoils what it returns."""
 
     def __init__(self, potential, change):
-        self.potential, self.change, self.cutoff = potential, change, potential.cutoff
+        self.potential, self.change, self.cutoff, self.scale = potential, change, potential.cutoff, potential.scale
 
     def evaluate(self, graph):
         return self.change(dict(self.potential.evaluate(graph)), graph)
@@ -54,6 +55,10 @@ def test_one_atom_is_enough():
     crystal = bulk("Si", "fcc", a=3.9)
     assert 0 < cutoff_jump(potential, crystal) < 1e-6
     assert cutoff_jump(potential, Atoms("Si")) == 0
+    # Nothing is divided by forces that symmetry makes zero.
+    assert force_deviation(potential, crystal) < 1e-5
+    assert force_deviation(potential, Atoms("Si")) == 0
+    assert stress_deviation(potential, Atoms("Si", cell=[9, 9, 9], pbc=True)) == 0
     assert extensivity_error(potential, crystal) < 1e-12
     assert extensivity_error(potential, Atoms("Si")) < 1e-12
 
@@ -127,6 +132,13 @@ def test_a_potential_without_cutoff_has_none_to_be_smooth_at():
     assert found.cutoff_jump_mev_per_ang is None
     assert found.extensivity_mev_per_atom is None
     assert not any("cutoff" in name for name, _ in rows(found))
+
+
+def test_a_structure_whose_atoms_do_not_meet_is_no_test():
+    calm = [Atoms("Si2", [[0, 0, 0], [0, 0, z]]) for z in (7.0, 2.3)]
+    frames = [Frame(atoms, 0.0, np.full((2, 3), force), None, "") for atoms, force in zip(calm, (0.0, 0.5), strict=True)]
+    assert _calmest(frames, 5.0) is frames[1]
+    assert _calmest(frames[:1], 5.0) is frames[0]
 
 
 def test_a_run_is_measured_on_its_test_files_or_else_on_its_validation_frames(tmp_path):

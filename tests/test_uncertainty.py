@@ -287,9 +287,27 @@ def test_what_cannot_be_calibrated_is_refused(calibrated, tmp_path):
         calibrate(plain, frames, [strange], tmp_path / "p")
     with pytest.raises(ConfigError, match="ponita has no last layers"):
         calibrate(ROOT / "tests" / "museum" / "format_2_ponita.safetensors", frames, frames, tmp_path / "p")
+    still = Frame(crystal("CC"), -1.0, None, None, "energy alone")
+    with pytest.raises(DataError, match="no validation frames that have both energy and forces"):
+        calibrate(plain, frames, [still], tmp_path / "p")
     with pytest.raises(ConfigError, match="not calibrated"):
         reliability(EqpotCalculator(plain), frames)
     assert not (tmp_path / "p").exists()
+
+
+def test_atoms_without_neighbours_have_no_share_in_the_scales(calibrated, tmp_path):
+    """The last layers say nothing of the force on a lone atom, whose label is small and not zero."""
+    frames = calibrated[3][:6]
+    atoms = ethanol() + Atoms("H", [[30.0, 0, 0]])
+    potential = calibrated[0]
+    result = potential.evaluate(build_graph(atoms, potential.cutoff))
+    alone = Frame(atoms, float(result["energy"]) + 0.1, result["forces"].numpy() + 2e-3, None, "far")
+    partial = Frame(ethanol(), -1.0, None, None, "energy alone")
+    found = calibrate(calibrated[1] / "plain.safetensors", frames, [*frames, alone, partial], tmp_path / "p")
+    assert np.isfinite(found["forces"].deviations).all()
+    record = load_uncertainty(tmp_path / "p").record
+    assert np.isfinite(list(record.scales.values())).all()
+    assert record.calibration_frames == 7
 
 
 def write_frames(frames, path: Path) -> Path:
@@ -317,6 +335,12 @@ def test_a45_the_command_calibrates_one_potential(calibrated, tmp_path):
     # The recipe takes the frames in another order.
     a, b = (load_uncertainty(tmp_path / f"{name}.safetensors").record.scales for name in "ab")
     assert a == pytest.approx(b, rel=1e-3)
+    # Named frames are taken as they are, whatever the recipe's split would keep of its own.
+    recipe.write_text(f"output: x\ndata: {{train: {train}, valid: {valid}, n_train: 4, n_valid: 2}}\n")
+    for name, more, counts in (("c", ("--valid", valid), (4, 8)), ("d", ("--train", train), (10, 2))):
+        assert run(plain, "--recipe", recipe, *more, "-o", tmp_path / f"{name}.safetensors").exit_code == 0
+        record = load_uncertainty(tmp_path / f"{name}.safetensors").record
+        assert (record.training_frames, record.calibration_frames) == counts
     for arguments, message in (
         ((plain, "--train", train, "--valid", valid), "needs --output"),
         ((plain, "--valid", valid, "-o", tmp_path / "c"), "frames are missing"),
@@ -345,6 +369,7 @@ def test_a45_the_command_prints_the_factor_of_a_committee(calibrated, tmp_path):
         row = next(line for line in result.output.splitlines() if name in line)
         assert float(row.split("│")[2]) == pytest.approx(found[name].scale(), rel=1e-2)
     assert found["forces"].scale() > 2
+    assert "the potentials are the same" in " ".join(run(paths[0], paths[0], "--valid", tmp_path / "valid.xyz").output.split())
     assert "no --output" in run(*paths, "--valid", tmp_path / "valid.xyz", "-o", tmp_path / "x").output
 
 

@@ -15,7 +15,7 @@ def calibrate(
     train: Annotated[list[Path] | None, typer.Option(help="Frames that the potential was fitted to; not for a committee.")] = None,
     valid: Annotated[list[Path] | None, typer.Option(help="Other frames, which give the scales.")] = None,
     recipe: Annotated[
-        Path | None, typer.Option(help="config.yaml of the run: its split and label keys, and its files where --train names none.")
+        Path | None, typer.Option(help="config.yaml of the run: its label keys, and its frames where --train or --valid names none.")
     ] = None,
     energy_key: Annotated[str, typer.Option(help="Name of the energy in the data.")] = "energy",
     forces_key: Annotated[str, typer.Option(help="Name of the forces in the data.")] = "forces",
@@ -28,10 +28,10 @@ def calibrate(
     from rich.table import Table
 
     from eqpot.calculator import EqpotCalculator
-    from eqpot.calibration import UNITS, calibrate, reliability
+    from eqpot.calibration import UNITS, calibrate, reliability, usable
     from eqpot.config_file import load_config
     from eqpot.data import LabelKeys, read_frames
-    from eqpot.errors import ConfigError
+    from eqpot.errors import ConfigError, DataError
     from eqpot.files import check_writable
     from eqpot.training import TrainConfig
     from eqpot.training.start import read_split
@@ -43,10 +43,10 @@ def calibrate(
         check_writable(output)
     if recipe is not None:
         config = load_config(TrainConfig, recipe, [])
-        first = config.data.train[0]
-        named = {"train": train, "valid": valid}
-        files = {name: [first.model_copy(update={"path": path}) for path in paths] for name, paths in named.items() if paths}
-        fitted, held_out = read_split(config.model_copy(update={"data": config.data.model_copy(update=files)}))
+        keys = config.data.train[0].source().keys
+        fitted, held_out = ([], []) if train and valid else read_split(config)
+        fitted = read_frames(train, keys) if train else fitted
+        held_out = read_frames(valid, keys) if valid else held_out
     elif valid and (train or not alone):
         keys = LabelKeys(energy_key, forces_key, stress_key)
         fitted, held_out = read_frames(train, keys) if alone and train else [], read_frames(list(valid), keys)
@@ -54,12 +54,14 @@ def calibrate(
         raise ConfigError("The frames are missing; name --train and --valid (a committee: --valid alone), or the --recipe of the run.")
     if output is not None:
         found = calibrate(potentials[0], fitted, held_out, output)
-        title, factors = f"{output}, scaled on {len(held_out)} frames", dict.fromkeys(found, 1.0)
+        title, factors = f"{output}, scaled on {len(usable(held_out))} frames", dict.fromkeys(found, 1.0)
     else:
         found = reliability(EqpotCalculator([*potentials]), held_out)
+        if not found:
+            raise DataError("There is no deviation to scale: no frame has energy and forces, or the potentials are the same; name others.")
         factors = {name: pairs.scale() for name, pairs in found.items()}
         found = {name: pairs.scaled(factors[name]) for name, pairs in found.items()}
-        title = f"Committee of {len(potentials)}: multiply its deviations by the factor, found on {len(held_out)} frames"
+        title = f"Committee of {len(potentials)}: multiply its deviations by the factor, found on {len(usable(held_out))} frames"
     table = Table(title=title)
     for heading in ("quantity", *(() if alone else ("factor",)), "RMSE", "within 1 sigma", "within 2 sigma"):
         table.add_column(heading, justify="left" if heading == "quantity" else "right")

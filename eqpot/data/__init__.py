@@ -4,7 +4,7 @@ from eqpot.data.batches import LabelledGraph, batches_by_size, collate_labelled,
 from eqpot.data.frames import Frame, densities, elements_of
 from eqpot.data.labels import LabelKeys, Units
 from eqpot.data.read import Source, file_hash, read_frames
-from eqpot.data.reference_energies import fit_reference_energies, fit_scale, is_isolated_atom
+from eqpot.data.reference_energies import check_residuals, fit_reference_energies, fit_scale, is_isolated_atom
 
 __all__ = [
     "Frame",
@@ -13,6 +13,7 @@ __all__ = [
     "Source",
     "Units",
     "batches_by_size",
+    "check_residuals",
     "collate_labelled",
     "densities",
     "elements_of",

@@ -33,21 +33,24 @@ _TABLES = {"energy": _ENERGIES, "forces": _FORCES, "length": _LENGTHS, "stress":
 
 
 class Units(BaseModel):
-    """Units of what a file holds; a virial is in the unit of the energy."""
+    """Units of what a file holds, None for those of its format: eV and Å, but in npz files and JSON of mlearn.
+
+    A virial is in the unit of the energy.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    energy: str = Field("eV", description=f"One of {', '.join(_ENERGIES)}.")
-    forces: str = Field("eV/Å", description="Energy over length, such as Hartree/Bohr.")
-    length: str = Field("Å", description=f"Of positions and cell: one of {', '.join(_LENGTHS)}.")
-    stress: str = Field(
-        "eV/Å^3", description="Energy over length^3, GPa, kbar or bar; with a minus in front (-kbar) if compression is positive."
+    energy: str | None = Field(None, description=f"One of {', '.join(_ENERGIES)}.")
+    forces: str | None = Field(None, description="Energy over length, such as Hartree/Bohr.")
+    length: str | None = Field(None, description=f"Of positions and cell: one of {', '.join(_LENGTHS)}.")
+    stress: str | None = Field(
+        None, description="Energy over length^3, GPa, kbar or bar; with a minus in front (-kbar) if compression is positive."
     )
 
     @field_validator("energy", "forces", "length", "stress")
     @classmethod
-    def _known(cls, value: str, info: Any) -> str:
-        if (value.removeprefix("-") if info.field_name == "stress" else value) not in _TABLES[info.field_name]:
+    def _known(cls, value: str | None, info: Any) -> str | None:
+        if value is not None and (value.removeprefix("-") if info.field_name == "stress" else value) not in _TABLES[info.field_name]:
             known = {"forces": "an energy over a length, such as eV/Å or Hartree/Bohr", "stress": "eV/Å^3, GPa, kbar, -kbar and the like"}
             raise ValueError(f"the unit {value!r} is unknown; use {known.get(info.field_name, ', '.join(_TABLES[info.field_name]))}")
         return value
@@ -55,7 +58,13 @@ class Units(BaseModel):
     def factor(self, quantity: str) -> float:
         """Return the size of the unit of energy, forces, length or stress in eV and Å, tension positive."""
         name = getattr(self, quantity)
+        if name is None:
+            return 1.0
         return -_STRESSES[name[1:]] if name.startswith("-") else _TABLES[quantity][name]
+
+    def over(self, **of_format: str) -> "Units":
+        """Return these units, and those of the format where there are none."""
+        return Units(**{**of_format, **self.model_dump(exclude_none=True)})
 
 
 @dataclass(frozen=True)

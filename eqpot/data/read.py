@@ -15,6 +15,7 @@ from eqpot.data.cache import VERSION, load_frames, save_frames
 from eqpot.data.frames import Frame
 from eqpot.data.labels import Contents, LabelKeys, make_frame
 from eqpot.data.readers import read_contents
+from eqpot.data.readers.ase_formats import text_format
 from eqpot.data.readers.pymatgen_json import is_pymatgen, structure_from_json
 from eqpot.data.reference_energies import is_isolated_atom
 from eqpot.errors import DataError, short
@@ -129,8 +130,9 @@ def _served(contents: Contents) -> str:
         f"no {label}" for label in ("energy", "forces", "stress") if label not in keys and not (label == "stress" and "virial" in keys)
     ]
     units = contents.keys.units
-    converted = units.model_dump(exclude_defaults=True) if units else {}
-    return ", ".join(parts) + "".join(f", {quantity} in {unit} converted" for quantity, unit in converted.items())
+    named = units.model_dump(exclude_none=True) if units else {}
+    converted = [f", {quantity} in {unit} converted" for quantity, unit in named.items() if units and units.factor(quantity) != 1]
+    return ", ".join(parts) + "".join(converted)
 
 
 def _unused(contents: Contents) -> list[str]:
@@ -159,7 +161,7 @@ def read_structure(path: str | Path) -> Atoms:
         if path.suffix == ".json" and is_pymatgen(path):
             atoms = structure_from_json(path)
         else:
-            atoms = cast(Atoms, ase.io.read(path, index=-1, do_not_split_by_at_sign=True))
+            atoms = cast(Atoms, ase.io.read(path, index=-1, format=text_format(path), do_not_split_by_at_sign=True))
     except Exception as error:
         raise DataError(
             f"{path} cannot be read as a structure ({type(error).__name__}: {short(error)}); check the file and its format."

@@ -50,7 +50,7 @@ def fit_reference_energies(frames: Sequence[Frame], method: Method | Mapping[str
         references = np.full(len(elements), energies.sum() / counts.sum())
     else:
         references = _least_squares(counts, energies, elements)
-    _check_residuals(labelled, energies - counts @ references, counts.sum(axis=1))
+    check_residuals(labelled, elements, references)
     return references
 
 
@@ -123,8 +123,11 @@ def _least_squares(counts: np.ndarray, energies: np.ndarray, elements: Sequence[
     return np.asarray(np.linalg.lstsq(counts, energies, rcond=None)[0])
 
 
-def _check_residuals(frames: Sequence[Frame], residuals: np.ndarray, n_atoms: np.ndarray) -> None:
-    residuals = residuals / n_atoms
+def check_residuals(frames: Sequence[Frame], elements: Sequence[int], references: np.ndarray) -> None:
+    """Raise DataError where reference energies [n_elements], eV, leave more of a frame's energy than any bonds hold."""
+    frames = [frame for frame in frames if frame.energy is not None]
+    counts, energies = composition(frames, elements)
+    residuals = (energies - counts @ references) / counts.sum(axis=1)
     worst = int(np.argmax(abs(residuals))) if len(residuals) else 0
     if len(residuals) and not abs(residuals[worst]) <= LARGEST_RESIDUAL:
         n_large = int(np.count_nonzero(~(abs(residuals) <= LARGEST_RESIDUAL)))

@@ -21,7 +21,9 @@ class SourceConfig(BaseModel):
     forces_key: str | None = Field("forces", description="Name of the forces; null if they are not to be used.")
     stress_key: str | None = Field("stress", description="Name of the stress, which frames may lack; null if it is not to be used.")
     virial_key: str | None = Field(None, description="Name of the virial, -V stress, to be used instead of a stress.")
-    units: Units | None = Field(None, description="Units of the labels and the structures; by default eV and Å, kcal/mol in npz files.")
+    units: Units | None = Field(
+        None, description="Units of labels and structures; those not named are the format's: eV and Å, kcal/mol in npz files."
+    )
 
     def source(self) -> Source:
         """Return what `read_frames` reads."""
@@ -43,7 +45,26 @@ def fill_sources(values: Any) -> Any:
             continue
         entries = entries if isinstance(entries, list | tuple) else [entries]
         filled[name] = [
-            {**shared, **entry} if isinstance(entry, Mapping) else {**shared, "path": entry} if isinstance(entry, str | Path) else entry
+            _merged(shared, entry) if isinstance(entry, Mapping) else {**shared, "path": entry} if isinstance(entry, str | Path) else entry
             for entry in entries
         ]
     return filled
+
+
+def bare_sources(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the dumped values of a data section without what `fill_sources` fills in, so that a key of the section reaches its files."""
+    bare = dict(values)
+    for name in ("train", "valid", "test"):
+        entries = values.get(name)
+        if entries is not None:
+            bare[name] = [{key: value for key, value in entry.items() if key not in _SHARED or value != values[key]} for entry in entries]
+    return bare
+
+
+def _merged(shared: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a file, its own first; of units each by itself."""
+    merged = {**shared, **entry}
+    both = shared.get("units"), entry.get("units")
+    if all(isinstance(units, Mapping) for units in both):
+        merged["units"] = {**both[0], **{name: unit for name, unit in both[1].items() if unit is not None}}  # type: ignore[dict-item, union-attr]
+    return merged

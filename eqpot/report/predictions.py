@@ -12,7 +12,10 @@ from eqpot.potential import Potential
 
 @dataclass(frozen=True)
 class Prediction:
-    """A frame with what the potential makes of it: energy in eV, forces [n_atoms, 3] in eV/Å, stress [3, 3] in eV/Å^3; and its labels."""
+    """A frame with what the potential makes of it: energy in eV, forces [n_atoms, 3] in eV/Å, stress [3, 3] in eV/Å^3; and its labels.
+
+    A label that the frame lacks is NaN.
+    """
 
     frame: Frame
     energy: float
@@ -33,14 +36,14 @@ class Prediction:
 
 
 def predict(potential: Potential, frames: Sequence[Frame]) -> list[Prediction]:
-    """Evaluate every frame that has energy and forces; errors as in `Potential.evaluate` and `label_graphs`, DataError for none."""
+    """Evaluate every frame; errors as in `Potential.evaluate` and `label_graphs`, DataError where none has forces."""
+    if all(frame.forces is None for frame in frames):
+        raise DataError("No frame has forces, so there is nothing to show; name others.")
     predictions = []
     for frame, labelled in zip(frames, label_graphs(frames, potential.cutoff), strict=True):
-        if frame.energy is None or frame.forces is None:
-            continue
         result = potential.evaluate(labelled.graph.to(potential.device))
         arrays = {name: value.cpu().numpy() for name, value in result.items()}
-        predictions.append(Prediction(frame, float(arrays["energy"][0]), arrays["forces"], arrays["stress"][0], frame.energy, frame.forces))
-    if not predictions:
-        raise DataError("No frame has both an energy and forces, so there is nothing to compare with; name others.")
+        energy = np.nan if frame.energy is None else frame.energy
+        forces = np.full((len(frame.atoms), 3), np.nan) if frame.forces is None else frame.forces
+        predictions.append(Prediction(frame, float(arrays["energy"][0]), arrays["forces"], arrays["stress"][0], energy, forces))
     return predictions

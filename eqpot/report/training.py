@@ -55,18 +55,21 @@ def report_training(folder: str | Path, output: str | Path, data: Sequence[str |
     predictions = predict(load_potential(model), tested)
     metrics, timings = (_read_columns(folder / name) for name in ("metrics.csv", "timings.csv"))
 
+    energies = [item for item in predictions if item.frame.energy is not None]
+    forces = [item for item in predictions if item.frame.forces is not None]
+
     page = Page(folder.name, _subtitle(header, config, metrics, timings))
-    _headline(page, predictions, name)
+    _headline(page, energies, forces, _stress_pairs(predictions), name)
     page.heading("Learning curves", "Errors on the validation frames, of the moving average of the weights.")
     page.figures(_learning_curves(metrics))
     page.heading(f"Predicted against DFT, {len(tested)} {name} frames")
-    page.figures([_energy_parity(predictions), *_force_parities(predictions), *_stress_parity(predictions)])
+    page.figures([*_energy_parity(energies), *_force_parities(forces), *_stress_parity(predictions)])
     page.heading("Where the errors are")
-    page.figures([_error_against_force(predictions), _error_distribution(predictions)])
+    page.figures([_error_against_force(forces), _error_distribution(forces)])
     if header.uncertainty is not None:
         found = reliability(EqpotCalculator(model, dtype=header.dtype), tested)
         show_uncertainty(page, found, header.uncertainty, f"{len(tested):,} {name} frames")
-    _worst(page, predictions)
+    _worst(page, forces)
     _data(page, {"training": train, name: tested}, config.network.cutoff)
     page.heading("Settings")
     page.text(yaml.safe_dump({**header.versions, "weights": header.training}, sort_keys=False))
@@ -91,17 +94,20 @@ def _subtitle(header: ModelHeader, config: TrainConfig, metrics: dict[str, np.nd
     )
 
 
-def _headline(page: Page, predictions: Sequence[Prediction], name: str) -> None:
-    energy = 1000 * np.array([item.energy_error for item in predictions])
-    whole = energy * np.array([len(item.frame.atoms) for item in predictions])
-    forces = 1000 * np.concatenate([item.force_errors.ravel() for item in predictions])
+def _headline(
+    page: Page, energies: Sequence[Prediction], forces: Sequence[Prediction], stress: tuple[np.ndarray, np.ndarray] | None, name: str
+) -> None:
+    """Show the errors of frames that have an energy, of those that have forces, and of labels and predictions of the stress in GPa."""
+    components = 1000 * np.concatenate([item.force_errors.ravel() for item in forces])
     tiles = [
-        (f"{abs(forces).mean():.3g}", "meV/Å", f"force, MAE, {name}"),
-        (f"{_rms(forces):.3g}", "meV/Å", f"force, RMSE, {name}"),
-        (f"{abs(energy).mean():.3g}", "meV/atom", f"energy, MAE, {name}"),
-        (f"{abs(whole).mean():.3g}", "meV", f"energy of a structure, MAE, {name}"),
+        (f"{abs(components).mean():.3g}", "meV/Å", f"force, MAE, {name}"),
+        (f"{_rms(components):.3g}", "meV/Å", f"force, RMSE, {name}"),
     ]
-    stress = _stress_pairs(predictions)
+    if energies:
+        energy = 1000 * np.array([item.energy_error for item in energies])
+        whole = energy * np.array([len(item.frame.atoms) for item in energies])
+        tiles.append((f"{abs(energy).mean():.3g}", "meV/atom", f"energy, MAE, {name}"))
+        tiles.append((f"{abs(whole).mean():.3g}", "meV", f"energy of a structure, MAE, {name}"))
     if stress is not None:
         tiles.append((f"{abs(stress[1] - stress[0]).mean():.3g}", "GPa", f"stress, MAE, {name}"))
     page.tiles(tiles)
@@ -110,6 +116,8 @@ def _headline(page: Page, predictions: Sequence[Prediction], name: str) -> None:
 def _learning_curves(metrics: dict[str, np.ndarray]) -> list[tuple[Figure, str]]:
     figures = []
     for quantity, unit, key in (("force", "meV/Å", "force_{}_mev_per_ang"), ("energy", "meV/atom", "energy_{}_mev_per_atom")):
+        if key.format("mae") not in metrics:
+            continue
         figure, axes = panel("epoch", f"{quantity} error ({unit})")
         for color, kind in zip(COLORS, ("mae", "rmse"), strict=False):
             axes.plot(metrics["epoch"], metrics[key.format(kind)], color=color, marker="o", markersize=2.5, label=kind.upper())
@@ -147,14 +155,15 @@ def _parity(labels: np.ndarray, predicted: np.ndarray, quantity: str, unit: str,
     return figure
 
 
-def _energy_parity(predictions: Sequence[Prediction]) -> tuple[Figure, str]:
+def _energy_parity(predictions: Sequence[Prediction]) -> list[tuple[Figure, str]]:
+    if not predictions:
+        return []
     counts = np.array([len(item.frame.atoms) for item in predictions])
     labels = np.array([item.energy_label for item in predictions]) / counts
     predicted = np.array([item.energy for item in predictions]) / counts
     # Against the mean: absolute DFT energies have no meaning, and their digits hide the spread.
-    return _parity(labels - labels.mean(), predicted - labels.mean(), "energy", "eV/atom", COLORS[0]), (
-        f"Energy per atom, from {labels.mean():.4f} eV/atom; MAE {1000 * abs(predicted - labels).mean():.3g} meV/atom."
-    )
+    figure = _parity(labels - labels.mean(), predicted - labels.mean(), "energy", "eV/atom", COLORS[0])
+    return [(figure, f"Energy per atom, from {labels.mean():.4f} eV/atom; MAE {1000 * abs(predicted - labels).mean():.3g} meV/atom.")]
 
 
 def _by_element(predictions: Sequence[Prediction]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
@@ -237,7 +246,7 @@ def _worst(page: Page, predictions: Sequence[Prediction]) -> None:
                 f"{1000 * largest[index][atom]:.1f}",
                 f"{atom} ({item.frame.atoms.symbols[atom]})",
                 f"{np.linalg.norm(item.force_labels[atom]):.2f}",
-                f"{1000 * item.energy_error:+.2f}",
+                "–" if np.isnan(item.energy_label) else f"{1000 * item.energy_error:+.2f}",
             )
         )
     page.table(("frame", "formula", "force error, meV/Å", "on atom", "its DFT force, eV/Å", "energy error, meV/atom"), rows)
@@ -250,7 +259,7 @@ def _data(page: Page, sets: dict[str, Sequence[Frame]], cutoff: float | None) ->
         counts = np.array([len(frame.atoms) for frame in frames])
         energies = np.array([frame.energy / len(frame.atoms) for frame in frames if frame.energy is not None])
         elements = Counter(symbol for frame in frames for symbol in frame.atoms.symbols)
-        forces = np.concatenate([frame.forces.ravel() for frame in frames if frame.forces is not None])
+        forces = np.concatenate([np.empty(0), *(frame.forces.ravel() for frame in frames if frame.forces is not None)])
         columns.append(
             {
                 "": name,
@@ -260,9 +269,9 @@ def _data(page: Page, sets: dict[str, Sequence[Frame]], cutoff: float | None) ->
                 ),
                 "atoms of a frame": f"{counts.min()} to {counts.max()}" if counts.min() < counts.max() else str(counts[0]),
                 "atoms of each element": ", ".join(f"{symbol} {count:,}" for symbol, count in sorted(elements.items())),
-                "energy, standard deviation, eV/atom": f"{energies.std():.4f}",
-                "force components, root mean square, eV/Å": f"{_rms(forces):.3f}",
-                "largest force component, eV/Å": f"{abs(forces).max():.2f}",
+                "energy, standard deviation, eV/atom": f"{energies.std():.4f}" if len(energies) else "–",
+                "force components, root mean square, eV/Å": f"{_rms(forces):.3f}" if len(forces) else "–",
+                "largest force component, eV/Å": f"{abs(forces).max():.2f}" if len(forces) else "–",
                 "shortest distance, Å": f"{_shortest(frames, cutoff):.2f}",
             }
         )

@@ -10,6 +10,7 @@ import torch
 from ase import Atoms
 
 from eqpot.data import read_frames
+from eqpot.data.readers.ase_formats import text_format
 from eqpot.errors import ConfigError, DataError, NeighborError, UnknownElementError
 from eqpot.graph import AtomGraph, edge_vectors
 from eqpot.neighbors import build_graph
@@ -35,7 +36,7 @@ def read_structures(path: Path) -> list[Atoms]:
     if path.suffix == ".npz":
         return [frame.atoms for frame in read_frames(path)]
     try:
-        structures: list[Atoms] = ase.io.read(path, index=":", do_not_split_by_at_sign=True)  # type: ignore[assignment]
+        structures: list[Atoms] = ase.io.read(path, index=":", format=text_format(path), do_not_split_by_at_sign=True)  # type: ignore[assignment]
     except Exception as error:
         raise DataError(f"{path} cannot be read by ASE ({type(error).__name__}: {error}); check the file and its format.") from error
     return [Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc) for atoms in structures]

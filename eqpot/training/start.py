@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from eqpot.data import Frame, elements_of, fit_reference_energies, fit_scale, is_isolated_atom, read_frames
+from eqpot.data import Frame, check_residuals, elements_of, fit_reference_energies, fit_scale, is_isolated_atom, read_frames
 from eqpot.elements import symbols_of
 from eqpot.errors import ConfigError, DataError
 from eqpot.model_file import load_potential, read_header
@@ -38,6 +38,8 @@ def read_split(config: TrainConfig) -> tuple[list[Frame], list[Frame]]:
     else:
         n_valid = data.n_valid or max(1, round(0.05 * len(frames)))
     n_train = data.n_train if data.n_train is not None else len(frames) - n_valid
+    if data.n_train is data.n_valid is None and n_train < 1:
+        raise DataError(f"The files hold {len(frames)} frames, too few to keep some for validation; name others in data.valid.")
     if n_train < 1 or n_train + n_valid > len(frames):
         raise DataError(
             f"{n_train} training and {n_valid} validation frames are asked for, and the files hold {len(frames)}; lower n_train or n_valid."
@@ -138,7 +140,9 @@ def _continued_references(config: TrainConfig, frames: Sequence[Frame], old: Pot
                 "give isolated-atom energies in data.reference_energies."
             )
         kept.update(zip(new, np.linalg.lstsq(counts, rest, rcond=None)[0].tolist(), strict=True))
-    return torch.tensor([kept[number] for number in elements], dtype=torch.float64)
+    references = torch.tensor([kept[number] for number in elements], dtype=torch.float64)
+    check_residuals(frames, elements, references.numpy())
+    return references
 
 
 def trained_names(network: Network, freeze: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ import yaml
 
 from eqpot.checkpoint import parse_checkpoint, remove_leftovers, restore_attributes, restoring, write_checkpoint
 from eqpot.data import Frame, batches_by_size, densities, file_hash, label_graphs
+from eqpot.data.sources import bare_sources
 from eqpot.distances import shortest_distances
 from eqpot.errors import ConfigError, DataError, EqpotError, ModelFileError
 from eqpot.files import whole_folder
@@ -180,9 +181,17 @@ class Trainer:
         batches = self._batches(0)
         members = max(batches, key=len)
         share = members[: -(-len(members) // self.processes.size)]
+        # What has the length 0 or 1 in the example has it in every batch of a compiled step.
+        n_structures = 1 if settings.batch_size == 1 else 2
+        if len(share) < n_structures or any(sum(sizes) < 2 for sizes in zip(*map(self._sizes, share), strict=True)):
+            share = sorted(range(len(self.samples)), key=self._sizes, reverse=True)[: max(len(share), n_structures)]
         example = collate_samples([self.samples[i] for i in share])
         n_steps = settings.epochs * len(batches)
         return choose_step(self.potential.network, settings, example, self.with_stress, n_steps, self.names)[0]
+
+    def _sizes(self, index: int) -> tuple[int, int]:
+        """Return how many atoms and edges a sample has."""
+        return len(self.samples[index].species), self.samples[index].edge_index.shape[1]
 
     def _gradients(self, function: Step, members: Sequence[int], seconds: float) -> list[torch.Tensor]:
         """Return the loss of a batch, the first process's seconds, how many want to stop, and the gradients."""
@@ -261,7 +270,8 @@ class Trainer:
     def _make_folder(self) -> None:
         """Make the run folder with its first checkpoint; a kill leaves none or a whole one."""
         with whole_folder(self.folder) as staging:
-            text = yaml.safe_dump(json.loads(self.config.model_dump_json()), sort_keys=False)
+            values = json.loads(self.config.model_dump_json())
+            text = yaml.safe_dump({**values, "data": bare_sources(values["data"])}, sort_keys=False)
             (staging / "config.yaml").write_text(text, encoding="utf-8")
             self._write_checkpoint(staging)
 

@@ -1,5 +1,6 @@
 """Keys, units, signs, partial labels and several sources; A16, A19."""
 
+import json
 import logging
 
 import ase.io
@@ -10,6 +11,7 @@ from ase.calculators.lj import LennardJones
 
 from eqpot.config_file import load_config
 from eqpot.data import LabelKeys, Source, Units, collate_labelled, label_graphs, read_frames
+from eqpot.data.sources import bare_sources
 from eqpot.errors import ConfigError, DataError
 from eqpot.training import TrainConfig
 from eqpot.training.trainer import read_split
@@ -121,7 +123,22 @@ def test_sources_have_weights_keys_and_units_of_their_own(tmp_path):
     batch = collate_labelled(label_graphs([train[0], train[12]], 3.0))
     assert batch.weight.tolist() == [1.0, 3.5]
     # What a run folder keeps reads as the same: a key that is null stays null.
-    assert TrainConfig.model_validate_json(made.model_dump_json()) == made
+    values = json.loads(made.model_dump_json())
+    assert TrainConfig.model_validate(values) == made
+    values["data"] = bare_sources(values["data"])
+    assert TrainConfig.model_validate(values) == made
+
+
+def test_keys_of_a_stored_configuration_reach_its_files(tmp_path):
+    """Files have keys of their own in it only where these are not the section's."""
+    text = f"data: {{train: [{SILICON}, {{path: {SILICON}, stress_key: null}}], energy_key: E, units: {{stress: GPa, energy: meV}}}}\n"
+    values = json.loads(config(tmp_path, text).model_dump_json())
+    values["data"] = {**bare_sources(values["data"]), "energy_key": "energy", "stress_key": "S", "units": {"energy": "eV"}}
+    train = TrainConfig.model_validate(values).data.train
+    assert [(entry.energy_key, entry.stress_key, entry.units.energy, entry.units.stress) for entry in train] == [
+        ("energy", "S", "eV", None),
+        ("energy", None, "eV", None),
+    ]
 
 
 def test_keys_of_the_section_serve_every_file(tmp_path):

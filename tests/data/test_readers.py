@@ -1,5 +1,6 @@
 """One test or more for every format: what is read, in which units and with which signs."""
 
+import dataclasses
 import gzip
 import json
 import logging
@@ -14,9 +15,11 @@ from ase.constraints import FixAtoms
 from pymatgen.core import Lattice, Structure
 
 from eqpot.data import LabelKeys, Units, read_frames
+from eqpot.data.read import read_structure
 from eqpot.errors import DataError
+from eqpot.training.selection import read_structures
 from eqpot.units import GIGAPASCAL
-from helpers import DATA, SILICON
+from helpers import DATA, ETHANOL, SILICON
 from vasp_files import CELL, STRESS_KBAR, outcar, vasprun
 
 LITHIUM = DATA / "lithium.json"
@@ -132,6 +135,27 @@ def test_npz_in_other_units(tmp_path):
     frame = read_frames(tmp_path / "a.npz", LabelKeys(units=Units(energy="Hartree", forces="Hartree/Bohr", length="Bohr")))[0]
     assert frame.energy == pytest.approx(-27.2114, abs=1e-3)
     assert frame.atoms.get_distance(0, 1) == pytest.approx(0.7408, abs=1e-4)
+    with pytest.raises(DataError, match="npz files have both in kcal/mol, so give both"):
+        read_frames(tmp_path / "a.npz", LabelKeys(units=Units(energy="Hartree")))
+
+
+def test_units_that_are_not_named_are_those_of_the_format():
+    """A unit of stresses, given for all files of a fit, changes nothing in files whose energies are in kcal/mol."""
+    expected, found = read_frames(ETHANOL)[0], read_frames(ETHANOL, LabelKeys(units=Units(stress="GPa")))[0]
+    assert found.energy == expected.energy
+    np.testing.assert_array_equal(found.forces, expected.forces)
+    keys = LabelKeys(stress="virial_stress")
+    named = read_frames(LITHIUM, dataclasses.replace(keys, units=Units(energy="eV")))[0]
+    np.testing.assert_array_equal(named.stress, read_frames(LITHIUM, keys)[0].stress)
+
+
+@pytest.mark.parametrize("name", ["outcar_bulk.extxyz", "si_OUTCAR_frames.xyz", "POSCAR_bulk.extxyz", "XDATCAR.XYZ", "POSCAR.extxyz.gz"])
+def test_the_ending_says_more_than_the_beginning_of_a_name(tmp_path, name):
+    content = SILICON.read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    assert len(read_frames(tmp_path / name)) == len(read_frames(SILICON))
+    assert len(read_structures(tmp_path / name)) == len(read_frames(SILICON))
+    assert len(read_structure(tmp_path / name)) == len(read_frames(SILICON)[-1].atoms)
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.json.gz"])

@@ -3,8 +3,10 @@
 import re
 import shutil
 
+import ase.io
 import numpy as np
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
 from typer.testing import CliRunner
 
 from eqpot import EqpotCalculator, load_potential
@@ -97,6 +99,33 @@ def test_a_folder_that_is_no_run_is_one_sentence(run, tmp_path):
     with pytest.raises(Exception, match="elements|fitted"):
         report_training(run, tmp_path / "page.html", [ETHANOL])
     assert not (tmp_path / "page.html").exists()
+
+
+def test_labels_that_frames_lack_are_left_out(run, tmp_path):
+    """Forces alone, or energies of some frames."""
+    frames = ase.io.read(SILICON, ":")
+    for number, atoms in enumerate(frames):
+        results = {"energy": atoms.calc.results["energy"]} if number < 3 else {}
+        atoms.calc = SinglePointCalculator(atoms, forces=atoms.calc.results["forces"], **results)
+    ase.io.write(tmp_path / "some.extxyz", frames)
+    report_training(run, tmp_path / "some.html", [tmp_path / "some.extxyz"])
+    page = (tmp_path / "some.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 7
+    potential = load_potential(run / "potential.safetensors")
+    errors = evaluate(potential, label_graphs(read_frames(tmp_path / "some.extxyz"), potential.cutoff))
+    assert f"{errors['force_mae_mev_per_ang']:.3g} <small>meV/Å" in page
+    assert f"{errors['energy_mae_mev_per_atom']:.3g} <small>meV/atom" in page
+    shutil.copytree(run, tmp_path / "forces")
+    rows = (run / "metrics.csv").read_text().splitlines()
+    kept = [index for index, name in enumerate(rows[0].split(",")) if "energy" not in name]
+    (tmp_path / "forces" / "metrics.csv").write_text("\n".join(",".join(row.split(",")[index] for index in kept) for row in rows))
+    text = (run / "config.yaml").read_text()
+    (tmp_path / "forces" / "config.yaml").write_text(text.replace("energy_key: energy", "energy_key: null"))
+    report_training(tmp_path / "forces", tmp_path / "forces.html")
+    page = (tmp_path / "forces.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 6
+    assert "meV/atom</small>" not in page
+    assert "nan" not in page.split("<pre>")[0].replace("finance", "")
 
 
 def test_text_is_escaped():

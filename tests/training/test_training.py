@@ -3,10 +3,13 @@
 import csv
 import shutil
 
+import ase.io
 import numpy as np
 import pytest
 import torch
 import yaml
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from eqpot import load_potential
 from eqpot.config_file import load_config
@@ -186,6 +189,34 @@ def test_the_compiled_step_equals_the_eager_one(network, n_blocks):
         arguments = (parameters, torch.tensor([2.0, 3.0, 5.0]), *collate_samples(batch).tensors())
         for a, b in zip(compiled(*arguments), eager(*arguments), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()) + 1e-7)
+
+
+@pytest.mark.parametrize("batches", [{"batch_size": 1}, {"batch_edges": 60}])
+def test_a_compiled_step_takes_batches_of_other_sizes_than_the_first(tmp_path, monkeypatch, batches):
+    """Lengths of 0 and 1 in the example are compiled as constants, so it has none: here the first batches have one structure, or atom."""
+    examples = []
+
+    def choose(network, settings, example, *_):
+        examples.append(example)
+        return lambda *_: pytest.fail("not called"), True
+
+    monkeypatch.setattr("eqpot.training.trainer.choose_step", choose)
+    one, many = (bulk("Si", cubic=cubic) for cubic in (False, True))
+    one = one[:1]
+    frames = [one, one.copy(), one.copy(), many, one.copy(), one.copy()]
+    for number, atoms in enumerate(frames):
+        atoms.rattle(0.02, seed=number)
+        atoms.calc = SinglePointCalculator(atoms, energy=-float(len(atoms)), forces=np.full((len(atoms), 3), 0.1))
+    ase.io.write(tmp_path / "frames.extxyz", frames)
+    data = {"train": str(tmp_path / "frames.extxyz"), "n_train": 5, "n_valid": 1, "split": "ordered"}
+    training = {"batch_size": None, **batches, "compile": True}
+    trainer = Trainer(config(tmp_path, data=data, network={"cutoff": 4.0}, training=training))
+    monkeypatch.setattr(trainer, "_batches", lambda epoch: [[0], [1], [2], [3], [4]])
+    trainer._choose_step()
+    (example,) = examples
+    assert len(example.counts) == (1 if "batch_size" in batches else 2)
+    assert len(example.species) >= 8
+    assert example.edge_index.shape[1] > 8
 
 
 def test_devices_that_are_not_there_are_refused(tmp_path):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from eqpot.data.labels import Contents, LabelKeys
-from eqpot.data.readers.ase_formats import read_ase, read_database, read_vasp
+from eqpot.data.readers.ase_formats import read_ase, read_database, read_vasp, text_format
 from eqpot.data.readers.npz import read_npz
 from eqpot.data.readers.pymatgen_json import is_pymatgen, read_pymatgen
 from eqpot.errors import DataError
@@ -21,7 +21,7 @@ def read_contents(path: Path, keys: LabelKeys) -> Contents:
         contents = read_pymatgen(path, keys)
     elif path.name.endswith((".db", ".json")):
         contents = read_database(path, keys)
-    elif "outcar" in name or ("vasp" in name and name.endswith(".xml")):
+    elif text_format(path) is None and ("outcar" in name or ("vasp" in name and name.endswith(".xml"))):
         contents = read_vasp(path, keys)
     else:
         contents = read_ase(path, keys)

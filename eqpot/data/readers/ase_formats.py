@@ -23,15 +23,20 @@ class _Named(io.StringIO):
     name: str
 
 
+def text_format(path: Path) -> str | None:
+    """Return ASE's name of the format that the ending names, whatever the name begins with; None for all but (ext)xyz."""
+    return _TEXT.get(Path(path.name.lower().removesuffix(".gz")).suffix)
+
+
 def read_ase(path: Path, keys: LabelKeys) -> Contents:
     """Return the frames of a file in any format that ASE knows by its name or its beginning."""
-    format_name = _TEXT.get(Path(path.name.removesuffix(".gz")).suffix)
+    format_name = text_format(path)
     try:
         if format_name and path.suffix == ".gz":
             # ASE seeks in the compressed file, frame by frame, which takes a hundred times as long.
             structures = ase.io.read(io.StringIO(gzip.decompress(path.read_bytes()).decode()), index=":", format=format_name)
         else:
-            structures = ase.io.read(path, index=":", do_not_split_by_at_sign=True)
+            structures = ase.io.read(path, index=":", format=format_name, do_not_split_by_at_sign=True)
     except Exception as error:
         raise _unreadable(path, error) from error
     return Contents([_record(atoms) for atoms in structures], keys)

@@ -17,7 +17,7 @@ _NAMES = (
 
 
 def read_npz(path: Path, keys: LabelKeys) -> Contents:
-    """Return the frames of an npz file of MD17 or rMD17; units are kcal/mol and Å unless the keys say others."""
+    """Return the frames of an npz file of MD17 or rMD17; units are kcal/mol and Å where the keys say no others."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)
@@ -26,10 +26,12 @@ def read_npz(path: Path, keys: LabelKeys) -> Contents:
     names = next((names for names in _NAMES if set(names.values()) <= set(arrays)), None)
     if names is None:
         raise DataError(f"{path} holds the arrays {', '.join(arrays)}; expected those of rMD17: {', '.join(_NAMES[0].values())}.")
-    if keys.units is None:
-        for name, expected in (("e_unit", "kcal/mol"), ("r_unit", "ang")):
-            if name in arrays and expected not in str(arrays[name]).lower():
-                raise DataError(f"{path} states {name} {arrays[name]}; npz files are read in kcal/mol and Å unless data.units says others.")
+    given = keys.units or Units()
+    if (given.energy is None) != (given.forces is None):
+        raise DataError(f"{path}: data.units says the unit of energy or of forces alone; npz files have both in kcal/mol, so give both.")
+    for name, expected, unit in (("e_unit", "kcal/mol", given.energy), ("r_unit", "ang", given.length)):
+        if unit is None and name in arrays and expected not in str(arrays[name]).lower():
+            raise DataError(f"{path} states {name} {arrays[name]}; npz files are read in kcal/mol and Å unless data.units says others.")
     numbers, positions, energies, forces = (arrays[names[key]] for key in ("numbers", "positions", "energy", "forces"))
     if any(array.dtype.kind not in "iuf" for array in (numbers, positions, energies, forces)):
         raise DataError(f"{path} holds an array that is not of real numbers; expected numbers, positions, energies and forces.")
@@ -47,5 +49,5 @@ def read_npz(path: Path, keys: LabelKeys) -> Contents:
         Record(Atoms(numbers, frame), {names["energy"]: energy, names["forces"]: force})
         for frame, energy, force in zip(positions, energies, forces, strict=True)
     ]
-    units = keys.units or Units(energy="kcal/mol", forces="kcal/mol/Å")
+    units = given.over(energy="kcal/mol", forces="kcal/mol/Å")
     return Contents(records, replace(keys, energy=names["energy"], forces=names["forces"], stress=None, virial=None, units=units))

@@ -30,8 +30,8 @@ def read_pymatgen(path: Path, keys: LabelKeys) -> Contents:
         records = [_record(entry) for entry in entries]
     except Exception as error:
         raise DataError(f"{path} cannot be read as pymatgen structures ({type(error).__name__}: {short(error)}); check it.") from error
-    if keys.units is None and any("outputs" in entry for entry in entries):
-        keys = replace(keys, units=Units(stress="-kbar"))
+    if any("outputs" in entry for entry in entries):
+        keys = replace(keys, units=(keys.units or Units()).over(stress="-kbar"))
     return Contents(records, keys)
 
 
