@@ -111,7 +111,8 @@ class Potential(nn.Module):
         species = torch.full([MAX_ATOMIC_NUMBER + 1], -1, dtype=torch.int64)
         species[torch.tensor(self.elements)] = torch.arange(len(self.elements))
         self.register_buffer("species_of_number", species, persistent=False)
-        self.register_buffer("reference_energies", reference_energies.detach().to(torch.float64), persistent=False)
+        references = reference_energies.detach().to(torch.float64).clone(memory_format=torch.contiguous_format)
+        self.register_buffer("reference_energies", references, persistent=False)
         self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64), persistent=False)
 
     def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
@@ -146,7 +147,11 @@ class Potential(nn.Module):
 
     def fused_kernel(self) -> FusedFibreBundle | None:
         """Return the kernel that `evaluate` uses now, if any."""
-        return self.kernel_choice.kernel() if self.kernel_choice else None
+        if self.kernel_choice is None:
+            return None
+        if self.kernel_choice.network is not self.network:
+            self.fuse()
+        return self.kernel_choice.kernel()
 
     def evaluate(self, graph: AtomGraph, forces: bool = True, stresses: bool = False) -> dict[str, torch.Tensor]:
         """Return what `forward` does for a graph, after checking its elements, by the fused kernel where there is one.

@@ -100,6 +100,7 @@ def last_layer_parts(
     That is energy, energies and, with `forces`, forces and stress, in the units and shapes of `Potential.evaluate`, without biases and
     reference energies: linear in the row.
     """
+    potential.check_elements(graph.numbers)
     network, fused = potential.network, potential.fused_kernel()
     weights = last_layer_weights(network)
     biases = {name.removesuffix("weight") + "bias": torch.zeros(1, dtype=potential.dtype, device=potential.device) for name in weights}

@@ -295,6 +295,12 @@ def test_what_cannot_be_calibrated_is_refused(calibrated, tmp_path):
     assert not (tmp_path / "p").exists()
 
 
+def test_elements_that_are_unknown_are_refused(calibrated):
+    calculator = EqpotCalculator(calibrated[1] / "calibrated.safetensors")
+    with pytest.raises(UnknownElementError, match="Ar"):
+        calculator.get_property("forces_std", Atoms("Ar2", [[0, 0, 0], [0, 0, 2.0]]))
+
+
 def test_atoms_without_neighbours_have_no_share_in_the_scales(calibrated, tmp_path):
     """The last layers say nothing of the force on a lone atom, whose label is small and not zero."""
     frames = calibrated[3][:6]

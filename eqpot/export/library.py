@@ -91,7 +91,11 @@ class Library:
     """A library that `export_library` wrote, called from Python as any program calls it."""
 
     def __init__(self, path: str | Path) -> None:
-        self._library = ctypes.CDLL(str(Path(path).absolute()))
+        # A copy: the loader takes a name that it has met for the same library, and the file may have been written anew.
+        with tempfile.NamedTemporaryFile(suffix=".so") as copy:
+            copy.write(Path(path).read_bytes())
+            copy.flush()
+            self._library = ctypes.CDLL(copy.name)
         self._library.eqpot_header.restype = ctypes.c_char_p
         self._library.eqpot_cutoff.restype = ctypes.c_double
         self._library.eqpot_open.restype = ctypes.c_void_p

@@ -84,7 +84,9 @@ class Workspace:
         """Return what describes a call, with the addresses of all arrays that are the kernel's own."""
         system = self._system
         n_threads = max(1, min(torch.get_num_threads(), n_atoms // 64))
+        # Whatever ends this early, the next call begins anew.
         if (n_atoms, n_threads) != (system.n_atoms, system.n_threads):
+            system.n_atoms = -1
             flat, later = n_atoms * self._channels, self._n_blocks - 1
             full, grid = flat * self._coefficients, flat * self._points
             self._set(torch.int32, {"species": n_atoms, "in_row": n_atoms + 1, "out_row": n_atoms + 1})
@@ -93,10 +95,11 @@ class Workspace:
             sizes |= {"feature_gradient": full if later > 1 else 0, "scratch": n_threads * self._scratch}
             self._set(self._dtype, sizes)
         if n_edges != self._n_edges:
+            self._n_edges = -1
             self._set(torch.int32, dict.fromkeys(("source", "target", "out_edge"), n_edges))
             self._set(self._dtype, dict.fromkeys(("vectors", "gradient", "lift_gradient"), 3 * n_edges))
-            self.of_edges = [self._fit(f"near {name}", n_edges, torch.int64) for name in ("source", "target")]
-            self.of_edges += [self._fit(f"near {name}", 3 * n_edges, torch.float64) for name in ("vectors", "gradient")]
+            ends = [self._fit(f"near {name}", n_edges, torch.int64) for name in ("source", "target")]
+            self.of_edges = ends + [self._fit(f"near {name}", 3 * n_edges, torch.float64) for name in ("vectors", "gradient")]
         system.n_atoms, system.n_threads = n_atoms, n_threads
         system.n_edges = self._n_edges = n_edges
         return system
@@ -124,7 +127,7 @@ class Callback:
     def _call(self, _: int, address: int, width: int, reverse: int) -> None:
         assert self._ghosts is not None
         try:
-            rows = torch.zeros((0, width), dtype=self._dtype)
+            rows = torch.zeros((0, width), dtype=self._dtype, device="cpu")
             if self._n_atoms:
                 memory = (ctypes.c_byte * (self._n_atoms * width * self._dtype.itemsize)).from_address(address)
                 rows = torch.frombuffer(memory, dtype=self._dtype).view(self._n_atoms, width)
@@ -139,6 +142,6 @@ class Callback:
 
 def aligned_empty(size: int, dtype: torch.dtype) -> torch.Tensor:
     """Return uninitialised numbers [size] whose address is a multiple of 64 bytes, as the kernel's vectors want it."""
-    buffer = torch.empty(size + 64 // dtype.itemsize, dtype=dtype)
+    buffer = torch.empty(size + 64 // dtype.itemsize, dtype=dtype, device="cpu")
     skip = -buffer.data_ptr() % 64 // dtype.itemsize
     return buffer[skip : skip + size]

@@ -338,7 +338,10 @@ static int64_t prepare(const Model *model, const System *system, const int64_t *
     int32_t *source = (int32_t *)system->source, *target = (int32_t *)system->target, *kinds = (int32_t *)system->species;
     int32_t *in_row = (int32_t *)system->in_row, *out_row = (int32_t *)system->out_row;
     real *narrow = (real *)system->vectors;
-    for (int64_t i = 0; i < system->n_atoms; i++) kinds[i] = species[i];
+    for (int64_t i = 0; i < system->n_atoms; i++) {
+        if (!is_within(species[i], model->n_species)) return NO_ATOM;
+        kinds[i] = species[i];
+    }
     memset(in_row, 0, (system->n_local + 1) * sizeof(int32_t));
     for (int64_t e = 0; e < n_edges; e++) {
         if (!is_within(sources[e], system->n_atoms) || !is_within(targets[e], system->n_local)) return NO_ATOM;

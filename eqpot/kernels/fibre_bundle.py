@@ -154,9 +154,10 @@ class FusedFibreBundle:
     def _tabulate_pairs(self, pairs: set[int]) -> None:
         """Make the tables of pairs, target times the number of elements plus source, that have none."""
         n_species = self._model.n_species
-        for pair in sorted(pairs - self._pairs):
-            self._tabulate(pair // n_species, pair % n_species)
-            self._pairs.add(pair)
+        with torch.inference_mode(False):
+            for pair in sorted(pairs - self._pairs):
+                self._tabulate(pair // n_species, pair % n_species)
+                self._pairs.add(pair)
 
     def with_readout(self, weights: torch.Tensor) -> "FusedFibreBundle":
         """Return the kernel with other weights [n_blocks, n_channels] of the last layers, and none of their biases; all else is shared."""
@@ -184,8 +185,10 @@ class FusedFibreBundle:
             norms = torch.sqrt(2 * torch.arange(values.shape[1], dtype=torch.float64) + 1) * block.convolution.norm
             tables.append(values * norms.view(-1, 1))
         n_species = self._model.n_species
-        for number, table in enumerate(tables):
-            self._tables[(number * n_species + target) * n_species + source] = self._hold(table, self._table_memory)
+        addresses = [self._hold(table, self._table_memory) for table in tables]
+        # The first block's last: a call in another thread looks there for whether the pair has tables.
+        for number in reversed(range(len(addresses))):
+            self._tables[(number * n_species + target) * n_species + source] = addresses[number]
 
     def __call__(
         self,
@@ -202,10 +205,10 @@ class FusedFibreBundle:
         of the energy of all domains. Raises NeighborError for more edges than 32-bit numbers count, and for atoms that are not there.
         """
         _check_count(len(vectors))
-        vectors = vectors.detach().to(torch.float64).contiguous()
-        species, edge_index = species.to(torch.int64).contiguous(), edge_index.to(torch.int64).contiguous()
+        vectors = vectors.detach().to("cpu", torch.float64).contiguous()
+        species, edge_index = species.to("cpu", torch.int64).contiguous(), edge_index.to("cpu", torch.int64).contiguous()
         n_local = ghosts.n_local if ghosts else len(species)
-        energies, edge_gradient = torch.empty(n_local, dtype=torch.float64), torch.empty_like(vectors)
+        energies, edge_gradient = torch.empty(n_local, dtype=torch.float64, device="cpu"), torch.empty_like(vectors)
         callback = Callback(ghosts, len(species), self.dtype)
         with self._memory() as workspace:
             system = workspace.system(len(species), len(vectors))
@@ -237,17 +240,19 @@ class FusedFibreBundle:
         """
         n_atoms, n_edges, n_structures = graph.n_atoms, len(graph.shifts), graph.n_structures
         _check_count(n_edges)
-        whole = [tensor.to(torch.int64).contiguous() for tensor in (species, graph.batch, graph.edge_index, graph.shifts)]
-        real = [tensor.to(torch.float64).contiguous() for tensor in (graph.positions, graph.cells)]
-        found = {"energy": torch.zeros(n_structures, dtype=torch.float64), "energies": torch.empty(n_atoms, dtype=torch.float64)}
+        whole = [tensor.to("cpu", torch.int64).contiguous() for tensor in (species, graph.batch, graph.edge_index, graph.shifts)]
+        real = [tensor.to("cpu", torch.float64).contiguous() for tensor in (reference_energies, graph.positions, graph.cells)]
+        # On the CPU, whatever the default device is.
+        kind: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}
+        found = {"energy": torch.zeros(n_structures, **kind), "energies": torch.empty(n_atoms, **kind)}
         if gradient:
-            found["forces"] = torch.zeros((n_atoms, 3), dtype=torch.float64)
-            found["stress"] = torch.zeros((n_structures, 3, 3), dtype=torch.float64)
+            found["forces"] = torch.zeros((n_atoms, 3), **kind)
+            found["stress"] = torch.zeros((n_structures, 3, 3), **kind)
         with self._memory() as workspace:
             system = workspace.system(n_atoms, n_edges)
             system.n_local, system.want_gradient, system.exchange = n_atoms, gradient, NO_EXCHANGE
             system.energies = found["energies"].data_ptr()
-            inputs = (reference_energies, *whole, *real)
+            inputs = (real[0], *whole, *real[1:])
             results = [found[name].data_ptr() if name in found else None for name in ("energy", "forces", "stress")]
             given = (n_structures, n_edges, scale, CLOSEST_DISTANCE, *(tensor.data_ptr() for tensor in inputs))
             structures = Structures(*given, *workspace.of_edges, *results)

@@ -2,6 +2,8 @@
 
 import logging
 import math
+import os
+import threading
 from typing import Any
 
 import torch
@@ -24,13 +26,17 @@ class KernelChoice:
     """The fused form of a network as long as its weights stay what they were; made when it is first asked for, and again when they changed.
 
     Weights that require gradients are being trained and have none. Changes through `tensor.data` go unnoticed: make another choice then.
+    Threads that ask while it is made wait for it.
     """
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self._kernel: FusedFibreBundle | None = None
         self._places: list[tuple[Any, str]] = []
+        self._children: list[tuple[Any, str]] = []
+        self._held: list[Any] = []
         self._seen: tuple[list[int], ...] | None = None
+        self._lock, self._process = threading.Lock(), os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies and other processes make their own.
@@ -41,28 +47,54 @@ class KernelChoice:
 
     def kernel(self) -> FusedFibreBundle | None:
         """Return the kernel to use now, or None where there is none."""
-        if self._seen is None or self._look() != self._seen:
-            holders = [held for module in self.network.modules() for held in (module._parameters, module._buffers)]
-            self._places = [(held, name) for held in holders for name, tensor in held.items() if tensor is not None]
-            self._seen = self._look()
-            tensors = [held[name] for held, name in self._places]
-            usable = all(t.device.type == "cpu" and not t.requires_grad and not t.is_inference() for t in tensors)
-            self._kernel = fused_network(self.network) if usable else None
+        if not self._is_current():
+            if self._process != os.getpid():
+                # Another thread may have held the lock when this process was forked.
+                self._lock, self._process = threading.Lock(), os.getpid()
+            with self._lock:
+                if not self._is_current():
+                    self._choose()
         return self._kernel
+
+    def _is_current(self) -> bool:
+        return self._seen is not None and self._look() == self._seen
+
+    def _choose(self) -> None:
+        """Make the kernel; whatever interrupts that, the next call begins anew, as `_seen` comes last."""
+        modules = list(self.network.modules())
+        holders = [held for module in modules for held in (module._parameters, module._buffers)]
+        places = [(held, name) for held in holders for name, tensor in held.items() if tensor is not None]
+        tensors: list[Any] = [held[name] for held, name in places]
+        self._seen = None
+        self._places = places
+        self._children = [(module._modules, name) for module in modules for name in module._modules]
+        # While they live, nothing else has their ids.
+        self._held = [*tensors, *modules]
+        seen = self._look()
+        usable = all(t.device.type == "cpu" and not t.requires_grad and not t.is_inference() for t in tensors)
+        self._kernel = fused_network(self.network) if usable else None
+        self._seen = seen
 
     def _look(self) -> tuple[list[int], ...] | None:
         """Return what changes with the weights; lists of numbers, as every step looks. None where a tensor is gone."""
         tensors = [held.get(name) for held, name in self._places]
         if any(tensor is None for tensor in tensors):
             return None
+        children = [id(held.get(name)) for held, name in self._children]
         addresses, versions = [t.data_ptr() for t in tensors], [-1 if t.is_inference() else t._version for t in tensors]
-        return [*map(id, tensors)], addresses, versions, [t.requires_grad for t in tensors]
+        return [*map(id, tensors)], children, addresses, versions, [t.requires_grad for t in tensors]
 
 
 def fused_network(network: Network) -> FusedFibreBundle | None:
     """Return the fused form of a network on the CPU, or None: where there is none, or where it fails its check (logged)."""
-    if not isinstance(network, FibreBundleNetwork):
+    if not isinstance(network, FibreBundleNetwork) or network.dtype not in TOLERANCES:
         return None
+    # Copies of weights that are made in inference mode could not be differentiated in the check.
+    with torch.inference_mode(False):
+        return _checked(network)
+
+
+def _checked(network: FibreBundleNetwork) -> FusedFibreBundle | None:
     deviation = math.inf
     # Radial functions that bend sharply need closer knots, which cost memory: few networks have them.
     for refinement in _REFINEMENTS:

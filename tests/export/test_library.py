@@ -5,7 +5,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from eqpot import EqpotCalculator
+from eqpot import EqpotCalculator, load_potential
 from eqpot.errors import EqpotError
 from eqpot.export import library
 from eqpot.export.library import Library, export_library
@@ -33,6 +33,18 @@ def test_a41_equals_the_calculator(tmp_path, model_path, atoms):
         np.testing.assert_allclose(vectors.T @ gradient, virial, rtol=0, atol=1e-9 * abs(virial).max())
     assert loaded.header == read_header(model_path).model_dump(mode="json")
     assert loaded.elements == [1, 6, 8]
+
+
+def test_a_file_that_is_written_anew_is_read_anew(tmp_path, model_path):
+    export_library(model_path, tmp_path / "p.so", "float64")
+    first = Library(tmp_path / "p.so")
+    before = evaluate(first, ethanol())[1][0]
+    potential = load_potential(model_path)
+    potential.network.embedding.weight.mul_(1.3)
+    save_potential(potential, tmp_path / "other.safetensors")
+    export_library(tmp_path / "other.safetensors", tmp_path / "p.so", "float64")
+    assert abs(evaluate(Library(tmp_path / "p.so"), ethanol())[1][0] - before).max() > 1e-3
+    np.testing.assert_array_equal(evaluate(first, ethanol())[1][0], before)
 
 
 def test_it_needs_no_other_library(tmp_path, model_path):

@@ -5,6 +5,7 @@ import itertools
 import logging
 import pickle
 import resource
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from eqpot.errors import NeighborError
 from eqpot.graph import collate, edge_vectors
-from eqpot.kernels import compiler, fibre_bundle, verify
+from eqpot.kernels import call, compiler, fibre_bundle, verify
 from eqpot.kernels.fibre_bundle import FusedFibreBundle, orbits_of_half_turns
 from eqpot.kernels.verify import fused_network, largest_deviation
 from eqpot.model_file import load_potential, save_potential
@@ -25,6 +26,7 @@ from eqpot.neighbors import build_graph
 from eqpot.network.config import NetworkConfig
 from eqpot.network.fibre import OrientationGrid
 from eqpot.network.orientations import DESIGN_DEGREES, spherical_design
+from eqpot.potential import Potential
 from helpers import crystal, ethanol, random_potential
 
 SHAPES = {
@@ -355,3 +357,155 @@ def test_radial_functions_that_bend_sharply_get_closer_knots(monkeypatch):
     chosen = verify.fused_network(network)
     assert chosen is not None
     assert chosen._n_intervals == 3 * fibre_bundle.intervals_of(4.0, 0.05)
+
+
+def agreement(potential, graph):
+    """Largest deviation of `evaluate` from `forward`, which never uses the kernel, in the energy."""
+    return float((potential.evaluate(graph)["energy"] - potential(*graph.tensors())["energy"]).abs().max())
+
+
+def test_an_interrupted_rebuild_is_begun_anew(monkeypatch):
+    potential, graph = fused_potential(), build_graph(ethanol(), 4.0)
+    potential.network.embedding.weight.mul_(1.3)
+
+    def interrupted(network):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verify, "fused_network", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            potential.evaluate(graph)
+    assert agreement(potential, graph) < 1e-8
+    assert potential.fused_kernel() is not None
+
+
+def test_threads_wait_for_the_kernel_of_new_weights(monkeypatch):
+    potential, graph = fused_potential(), build_graph(ethanol(), 4.0)
+    potential.network.embedding.weight.mul_(1.3)
+    expected, built, original = potential(*graph.tensors())["energy"], [], verify.fused_network
+
+    def slow(network):
+        built.append(network)
+        time.sleep(0.2)
+        return original(network)
+
+    monkeypatch.setattr(verify, "fused_network", slow)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: potential.evaluate(graph)["energy"], range(3)))
+    assert len(built) == 1
+    for energy in found:
+        torch.testing.assert_close(energy, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("what", ["network", "module", "block"])
+def test_a_module_that_is_replaced_is_noticed(what):
+    potential, graph, other = (
+        fused_potential(),
+        build_graph(ethanol(), 4.0),
+        random_potential(config=fused_potential().network.config, seed=1),
+    )
+    before = float(potential.evaluate(graph)["energy"])
+    if what == "network":
+        potential.network = other.network
+    elif what == "module":
+        potential.network.embedding = other.network.embedding
+    else:
+        potential.network.blocks[0] = other.network.blocks[0]
+    assert agreement(potential, graph) < 1e-8
+    assert abs(float(potential.evaluate(graph)["energy"]) - before) > 1e-3
+    assert potential.fused_kernel() is not None
+
+
+def test_memory_that_ran_out_spoils_no_later_call(monkeypatch):
+    potential, small = fused_potential(), build_graph(ethanol(), 4.0)
+    large = build_graph(many_atoms(), 4.0)
+    expected = {graph: potential(*graph.tensors())["energy"] for graph in (small, large)}
+    original, kernel = call.aligned_empty, potential.fused_kernel()
+    for limit in range(1, 40):
+        kernel._workspace = kernel._new_workspace()
+        potential.evaluate(small)
+        with monkeypatch.context() as patch:
+            calls = itertools.count(1)
+
+            def scarce(size, dtype, calls=calls, limit=limit):
+                if next(calls) == limit:
+                    raise RuntimeError("can't allocate memory")
+                return original(size, dtype)
+
+            patch.setattr(call, "aligned_empty", scarce)
+            try:
+                potential.evaluate(large)
+            except RuntimeError:
+                pass
+            else:
+                break
+        for graph in (small, large):
+            torch.testing.assert_close(potential.evaluate(graph)["energy"], expected[graph], rtol=1e-9, atol=1e-9)
+        # What the kernel was given is memory that is still there.
+        assert set(kernel._workspace.of_edges) <= {array.data_ptr() for array in kernel._workspace._held.values()}
+        assert len(kernel._workspace.of_edges) == 4
+    assert limit > 15
+
+
+def test_tables_are_published_when_all_of_them_are_there(monkeypatch):
+    """A call in another thread looks at the first block's alone."""
+    kernel = fused_potential().fused_kernel()
+    kernel._pairs.clear()
+    for place in range(len(kernel._tables)):
+        kernel._tables[place] = None
+    original, seen = kernel._hold, []
+
+    def watched(tensor, keep=None):
+        seen.append(any(kernel._tables))
+        return original(tensor, keep)
+
+    monkeypatch.setattr(kernel, "_hold", watched)
+    kernel._tabulate_pairs({4})
+    assert seen == [False] * kernel._model.n_blocks
+    assert sum(bool(address) for address in kernel._tables) == kernel._model.n_blocks
+
+
+def test_inference_mode_and_other_default_devices():
+    graph = build_graph(ethanol(), 4.0)
+    potential = random_potential(config=fused_potential().network.config)
+    expected = potential(*graph.tensors())["energy"]
+    potential.fuse()
+    with torch.inference_mode():
+        torch.testing.assert_close(potential.evaluate(graph)["energy"], expected, rtol=1e-9, atol=1e-9)
+    assert potential.fused_kernel() is not None
+    larger = build_graph(many_atoms(), 4.0)
+    expected = potential(*larger.tensors())["energy"]
+    with torch.device("meta"):
+        torch.testing.assert_close(potential.evaluate(larger)["energy"], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_reference_energies_may_be_a_column_of_a_table():
+    graph, kind = build_graph(ethanol(), 4.0), fused_potential()
+    table = torch.tensor([[-1.0, 100.0], [-2.0, 200.0], [-3.0, 300.0]], dtype=torch.float64)
+    potential = Potential(kind.network, [1, 6, 8], table[:, 0], 1.2)
+    potential.fuse()
+    assert agreement(potential, graph) < 1e-8
+    table.zero_()
+    assert potential.reference_energies.tolist() == [-1, -2, -3]
+
+
+def test_positions_that_are_no_numbers_reach_the_energy_without_the_kernel_too():
+    graph = build_graph(ethanol(), 4.0)
+    graph.positions[2, 0] = torch.nan
+    result = random_potential().evaluate(graph)
+    assert torch.isnan(result["energy"]).all()
+    assert torch.isnan(result["forces"]).any()
+
+
+def test_elements_that_are_not_there_are_refused_before_any_memory_is_read():
+    potential, graph = fused_potential(), build_graph(ethanol(), 4.0)
+    species = torch.full((9,), -1)
+    with pytest.raises(NeighborError, match="not there"):
+        potential.fused_kernel().structures(graph, species, 1.0, potential.reference_energies)
+
+
+def test_half_precision_has_no_kernel():
+    potential, graph = random_potential(config=fused_potential().network.config).to(torch.bfloat16), build_graph(ethanol(), 4.0)
+    potential.fuse()
+    assert potential.fused_kernel() is None
+    assert torch.isfinite(potential.evaluate(graph)["energy"]).all()
