@@ -130,7 +130,7 @@ def fit(
     if learner.ema_decay is not None:
         learner.model.load_state_dict(average)
     # Some settings learn the constant of the energies last, if they get so far: here all have the one that fits their training frames.
-    offset = errors(learner, train[:200])["energy_mean"]
+    offset = errors(learner, train)["energy_mean"]
     n_parameters = sum(one.numel() for one in learner.model.parameters())
     return {**errors(learner, test, offset), "steps": steps, "seconds": used, "parameters": n_parameters}
 
