@@ -1,9 +1,10 @@
-"""Errors that others have published for the tasks of `tasks.py`, in the quantities that are customary there.
+"""Errors of what others have published for the tasks of `tasks.py`, in the quantities that are customary there.
 
 Molecules: MAE, energies of structures in meV and force components in meV/Å; Batatia et al. 2022 (MACE, arXiv 2206.07697, Table 1), and the
 README of the official code of PONITA. Acetylacetone at 300 K: RMSE in the same units; ibid., Table 3. Elements and alloy: MAE of energies
 in meV/atom, of forces in meV/Å and of the six stress components in GPa, of the SNAP and qSNAP potentials that Zuo et al. 2020
-and Li et al. 2020 published, evaluated in LAMMPS on the same test frames. Their fits had no stresses; copper's data have none of use.
+and Li et al. 2020 published, evaluated in LAMMPS on the same test frames; the alloy's energies with four constants fitted to these. Their
+fits had no stresses; copper's data have none of use.
 """
 
 from dataclasses import dataclass

@@ -34,9 +34,16 @@ NEQUIP: dict[str, dict[str, Any]] = {
     "nequip-l2": {"num_layers": 4, "l_max": 2, "parity": False, "num_features": 32, **_RADIAL},
     # As in revmd17/revmd17-ethanol-n950-l3.yaml of github.com/mir-group/nequip-input-files; its self-connections see the three elements.
     "nequip-rmd17": {
-        **{"num_layers": 5, "l_max": 3, "parity": True, "num_features": 64, "radial_mlp_depth": 3, "radial_mlp_width": 64},
-        **{"type_embed_num_features": 3, "bessel_trainable": True},
-        **{"per_type_energy_scales_trainable": True, "per_type_energy_shifts_trainable": True},
+        "num_layers": 5,
+        "l_max": 3,
+        "parity": True,
+        "num_features": 64,
+        "radial_mlp_depth": 3,
+        "radial_mlp_width": 64,
+        "type_embed_num_features": 3,
+        "bessel_trainable": True,
+        "per_type_energy_scales_trainable": True,
+        "per_type_energy_shifts_trainable": True,
     },
 }
 ALLEGRO: dict[str, Any] = {
