@@ -293,6 +293,17 @@ def test_after_another_potential_with_a_shorter_cutoff(tmp_path, silicon):
     assert float(last.split()[1]) == pytest.approx(thermo(run(tmp_path, atoms, silicon))[0, 1], rel=1e-12)
 
 
+def test_pairs_that_others_take_over(tmp_path, alloy):
+    """All pairs of a type given to another style after `* *`: its atoms are alone, as far as this potential knows."""
+    atoms = crystal((2, 2, 2), symbols="C")
+    lines = f"pair_style hybrid eqpot {alloy.library} lj/cut 4.0\npair_coeff * * eqpot C Si\npair_coeff 1 * lj/cut 0.0 1.0"
+    found = thermo(run(tmp_path, atoms, lines, 2))[0, 1]
+    silicon, carbon = (atoms[atoms.symbols == symbol] for symbol in ("Si", "C"))
+    calculator = EqpotCalculator(alloy.model, dtype="float64")
+    alone = len(carbon) * calculator.get_potential_energy(Atoms("C"))
+    assert found == pytest.approx(calculator.get_potential_energy(silicon) + alone, rel=1e-10)
+
+
 def test_bonds_take_no_pairs_away(tmp_path, plugin):
     """LAMMPS leaves bonded pairs out of its lists by default, which a potential of all pairs cannot have."""
     potential = exported(ROOT / "potentials" / "ethanol" / "potential.safetensors", tmp_path)

@@ -139,8 +139,13 @@ void PairEqpot::make_rows() {
   }
   if (!atom->nghost) n_local = (int) atom_of_row.size();
   double **x = atom->x;
+  // Where `hybrid` gives all pairs of a type to others, its atoms are not in the list.
+  listed.assign(atom->nlocal, false);
+  for (int n = 0; n < list->inum; n++) listed[list->ilist[n]] = true;
   for (int row = 0; row < n_local; row++) {
-    const int i = atom_of_row[row], *neighbors = list->firstneigh[i];
+    const int i = atom_of_row[row];
+    if (!listed[i]) continue;
+    const int *neighbors = list->firstneigh[i];
     for (int n = 0; n < list->numneigh[i]; n++) {
       const int j = neighbors[n] & NEIGHMASK;
       if (row_of_atom[j] < 0) continue;

@@ -52,6 +52,7 @@ class PairEqpot : public Pair {
   int n_local = 0;
   char *rows = nullptr;
   std::vector<int> row_of_atom, atom_of_row;
+  std::vector<bool> listed;
   std::vector<int32_t> species, source, target;
   std::vector<double> vectors, gradient, energies;
 
