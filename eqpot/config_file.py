@@ -39,7 +39,15 @@ def load_config(model: type[Model], path: str | Path, overrides: Sequence[str] =
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without code, whose merge keys (<<) cannot double a mapping line by line until memory is full."""
+    """YAML without code, whose merge keys (<<) cannot double a mapping line by line until memory is full.
+
+    Dates stay text: no key wants one, and folders are named after them.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         super().flatten_mapping(node)
@@ -100,6 +108,8 @@ def explain(model: type[BaseModel], error: ValidationError) -> str:
             messages.append(f"the key {where!r} is unknown{_suggestion(model, location)}")
         elif problem["type"] == "missing":
             messages.append(f"the key {where!r} is missing")
+        elif problem["type"] == "path_type":
+            messages.append(f"{where}: a path is wanted, and {str(problem['input'])[:100]} is none; of a name such as 2024 write ./2024")
         else:
             messages.append(f"{where}: {problem['msg'].removeprefix('Value error, ')[:300]}")
     messages = list(dict.fromkeys(messages))

@@ -37,7 +37,7 @@ def md(
     if resume is not None:
         if overrides:
             raise ConfigError("A run that goes on has the settings it was started with; only --steps can be given beside --resume.")
-        settings = load_config(DynamicsConfig, resume / "config.yaml", [f"output={resume}"])
+        settings = load_config(DynamicsConfig, resume / "config.yaml", [f"output={json.dumps(str(resume))}"])
     else:
         assert config is not None
         if steps is not None:

@@ -119,6 +119,10 @@ def test_fit_evaluate_run_export(tmp_path):
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "md" / "summary.json").read_text())["steps"] == 30
     assert_one_sentence(eqpot("md", "--resume", "md", "--steps", "10", cwd=tmp_path), "--steps is 10", "asked for 30")
+    (tmp_path / "md").rename(tmp_path / "2024")
+    numbered = eqpot("md", "--resume", "2024", cwd=tmp_path)
+    assert numbered.returncode == 0, numbered.stderr
+    (tmp_path / "2024").rename(tmp_path / "md")
     alike = eqpot("md", "md.yaml", "structures=md/final.extxyz", "replicas=2", "output=two", "dynamics.ensemble=nve", cwd=tmp_path)
     assert_one_sentence(alike, "2 replicas of md/final.extxyz would all be the same run", "velocity_verlet draws no random numbers")
 

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -339,14 +340,17 @@ def test_a38_an_unknown_key_gets_the_nearest_known_one(tmp_path):
 
 def test_overrides_reach_nested_keys_and_are_checked(tmp_path):
     path = write_yaml(tmp_path / "c.yaml", {**SETTINGS, "output": "x"})
-    loaded = load_config(TrainConfig, path, ["training.learning_rate=1e-4", "network.n_blocks=3", "data.split=ordered"])
+    overrides = ["training.learning_rate=1e-4", "network.n_blocks=3", "data.split=ordered", "output=2026-11-23"]
+    loaded = load_config(TrainConfig, path, overrides)
     assert (loaded.training.learning_rate, loaded.network.n_blocks, loaded.data.split) == (1e-4, 3, "ordered")
+    assert loaded.output == Path("2026-11-23")
     for override, message in (
         ("training.epochs", "key=value"),
         ("seed.x=1", "goes below 'seed'"),
         ("training.epochs=-1", "training.epochs: .*greater than or equal to 1"),
         ("network.n_orientations=13", "designs are known for 12, 24, 36, 48, 60, 84 points"),
         ("dtype=float16", "float32"),
+        ("output=2024", "output: a path is wanted, and 2024 is none; of a name such as 2024 write ./2024"),
         ("training.learning_rate=.inf", "finite"),
         (f"seed={2**64}", "seed"),
         ("training.threads=100000000", "threads"),
