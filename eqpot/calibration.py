@@ -8,12 +8,12 @@ from typing import get_args
 import numpy as np
 import torch
 from ase.stress import full_3x3_to_voigt_6_stress
-from scipy.integrate import trapezoid
 from scipy.special import erf
 from scipy.stats import spearmanr
 
 from eqpot.calculator import EqpotCalculator
 from eqpot.data import Frame, LabelledGraph, collate_labelled, label_graphs
+from eqpot.data.frames import structure_of
 from eqpot.errors import ConfigError, DataError
 from eqpot.model_file import read_header, save_potential
 from eqpot.potential import Potential
@@ -28,6 +28,9 @@ _REGULARIZER = 1e-8
 """Over the largest eigenvalue: keeps weights that no label determines from making rounding errors large."""
 
 _BATCH = 16
+
+_ROUNDING = 1e-6
+"""eV/atom, eV/Å, eV/Å^3. Labels that no other method made agree as well as that."""
 
 UNITS: dict[Quantity, tuple[str, float]] = {"energy": ("meV/atom", 1e-3), "forces": ("meV/Å", 1e-3), "stress": ("GPa", GIGAPASCAL)}
 """What the quantities are shown in, and how large that is in eV and Å."""
@@ -76,10 +79,11 @@ class Reliability:
 
     def miscalibration_area(self) -> float:
         """Return the mean distance between the coverage of central intervals and what Gaussians promise; 0 is best, 0.5 worst."""
-        promised = erf(np.sort(abs(self.errors / self.deviations)) / np.sqrt(2))
-        found = (np.arange(len(promised)) + 0.5) / len(promised)
-        # Between the promised values the found share is constant.
-        return float(trapezoid(abs(found - promised), promised))
+        promised = np.concatenate([[0.0], erf(np.sort(abs(self.errors / self.deviations)) / np.sqrt(2)), [1.0]])
+        # Between two promised values the found share is constant, and |found - p| has the integral (p - found) |p - found| / 2.
+        found = np.arange(len(promised) - 1) / (len(promised) - 2)
+        before, after = promised[:-1] - found, promised[1:] - found
+        return float(np.sum(after * abs(after) - before * abs(before)) / 2)
 
     def rank_correlation(self) -> float:
         """Return Spearman's correlation of deviations and absolute errors."""
@@ -146,6 +150,12 @@ def calibrate(path: str | Path, train: Sequence[Frame], valid: Sequence[Frame], 
             lacking = "" if name == "training" or not valid else " that have both energy and forces"
             raise DataError(f"There are no {name} frames{lacking} to calibrate {path} with; name files that hold some.")
         check_frames(potential, frames)
+    fitted = {structure_of(frame) for frame in train}
+    if known := [frame.origin for frame in valid if structure_of(frame) in fitted]:
+        raise DataError(
+            f"Of the validation frames {len(known)} are training frames too, where errors are smaller than elsewhere, such as {known[0]}; "
+            "name frames that the potential was not fitted to."
+        )
     record = UncertaintyRecord(
         scales=dict.fromkeys(get_args(Quantity), 1.0), rmse={}, training_frames=len(train), calibration_frames=len(usable(valid))
     )
@@ -159,6 +169,11 @@ def calibrate(path: str | Path, train: Sequence[Frame], valid: Sequence[Frame], 
         )
     scales = {name: pairs.scale() for name, pairs in raw.items()}
     rmse = {name: pairs.rmse() for name, pairs in raw.items()}
+    if exact := [name for name, error in rmse.items() if error < _ROUNDING]:
+        raise DataError(
+            f"The errors of {' and '.join(exact)} are zero on the validation frames, as of labels that the potential made itself; name "
+            "frames with labels of another origin."
+        )
     uncertainty = Uncertainty(directions, UncertaintyRecord(**{**dict(record), "scales": scales, "rmse": rmse}))
     save_potential(potential, output, header.training, uncertainty)
     return {name: pairs.scaled(scales[name]) for name, pairs in raw.items()}

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -44,7 +44,7 @@ class _Loader(yaml.SafeLoader):
     Dates stay text: no key wants one, and folders are named after them.
     """
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -108,8 +108,8 @@ def explain(model: type[BaseModel], error: ValidationError) -> str:
             messages.append(f"the key {where!r} is unknown{_suggestion(model, location)}")
         elif problem["type"] == "missing":
             messages.append(f"the key {where!r} is missing")
-        elif problem["type"] == "path_type":
-            messages.append(f"{where}: a path is wanted, and {str(problem['input'])[:100]} is none; of a name such as 2024 write ./2024")
+        elif problem["type"] == "path_type" and isinstance(value := problem["input"], int | float):
+            messages.append(f"{where}: a path is wanted, and {value} is none; for a folder of that name write ./{value}")
         else:
             messages.append(f"{where}: {problem['msg'].removeprefix('Value error, ')[:300]}")
     messages = list(dict.fromkeys(messages))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import zipfile
 import zlib
@@ -18,6 +19,8 @@ from eqpot.model_file import save_potential
 from eqpot.network.ponita import PonitaNetwork
 from eqpot.network.reference import load_reference
 from eqpot.potential import Potential
+
+logger = logging.getLogger(__name__)
 
 
 def convert_ponita(
@@ -53,6 +56,11 @@ def convert_ponita(
         "converted_from": "PONITA, github.com/ebekkers/ponita",
         "weights_sha256": hashlib.sha256(Path(weights).read_bytes()).hexdigest(),
     }
+    if reference.config.num_ori < 0 and reference.config.radius is not None:
+        logger.warning(
+            "Energy and forces of a point cloud jump where a neighbour reaches the radius, as its outputs are means over the edges of an "
+            "atom, so dynamics with it do not conserve energy."
+        )
     save_potential(potential, output, provenance)
     return potential
 
@@ -86,7 +94,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"There is no configuration file {path}; check the path.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"The configuration file {path} cannot be read as JSON ({' '.join(str(error).split())}); correct it.") from error
     if not isinstance(values, dict):
         raise ConfigError(f"The configuration file {path} must hold keys and values, the arguments of the official network.")

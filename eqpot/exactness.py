@@ -6,6 +6,7 @@ import numpy as np
 from ase import Atoms
 from scipy.spatial.transform import Rotation
 
+from eqpot.errors import NeighborError
 from eqpot.neighbors import build_graph
 from eqpot.potential import Potential
 
@@ -15,7 +16,8 @@ DIFFERENTIATED_ATOMS = 64
 
 def result_of(potential: Potential, atoms: Atoms) -> dict[str, np.ndarray]:
     """Return energy [1], energies, forces and stress of a structure as arrays; units of `Potential.evaluate`."""
-    return {name: value.numpy() for name, value in potential.evaluate(build_graph(atoms, potential.cutoff)).items()}
+    graph = build_graph(atoms, potential.cutoff).to(potential.device)
+    return {name: value.cpu().numpy() for name, value in potential.evaluate(graph).items()}
 
 
 def energy_of(potential: Potential, atoms: Atoms) -> float:
@@ -78,7 +80,7 @@ def cutoff_jump(potential: Potential, atoms: Atoms, step: float = 1e-6) -> float
     """Return how much more a force (eV/Å) changes while a neighbour passes the cutoff than over the next as short way.
 
     The first atom is drawn away from the others until one of them leaves its neighbourhood, or comes into it; zero where that does not
-    happen, as with an atom that is alone. A force without kink gives zero to second order in step, Å.
+    happen, as with an atom that is alone or runs into another before. A force without kink gives zero to second order in step, Å.
     """
     if len(atoms) == 1:
         # An atom does not move among its own images.
@@ -94,15 +96,19 @@ def cutoff_jump(potential: Potential, atoms: Atoms, step: float = 1e-6) -> float
     def edges(way: float) -> int:
         return int(build_graph(at(way), potential.cutoff).edge_index.shape[1])
 
+    count = edges(0.0)
     ways = np.linspace(0.0, potential.cutoff, 200)
-    counts = [edges(way) for way in ways]
-    first = next((k for k in range(1, len(ways)) if counts[k] != counts[k - 1]), None)
+    try:
+        # No further than that: beyond it there may be another atom.
+        first = next((k for k in range(1, len(ways)) if edges(ways[k]) != count), None)
+    except NeighborError:
+        first = None
     if first is None:
         return 0.0
     low, high = ways[first - 1], ways[first]
     while high - low > 1e-9:
         middle = (low + high) / 2
-        low, high = (middle, high) if edges(middle) == counts[first - 1] else (low, middle)
+        low, high = (middle, high) if edges(middle) == count else (low, middle)
     before, after, beyond = (result_of(potential, at(low + way))["forces"] for way in (-step, step, 3 * step))
     return float(abs((after - before) - (beyond - after)).max())
 

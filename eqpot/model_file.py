@@ -104,9 +104,14 @@ def save_potential(
 ) -> None:
     """Write a potential to `path`, atomically: an interrupted call leaves an earlier file as it was.
 
+    Raises ConfigError for a network in another dtype than float32 and float64.
+
     training: what made the weights, such as {"data_sha256": ..., "frames": ...}; anything JSON can hold. uncertainty: of these weights.
     """
     network = potential.network
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    if potential.dtype not in names:
+        raise ConfigError(f"The network is in {potential.dtype}, and model files hold {' or '.join(DTYPES)}; convert it before.")
     header = ModelHeader(
         format_version=FORMAT_VERSION,
         architecture=network.architecture,
@@ -116,7 +121,7 @@ def save_potential(
         scale=float(potential.scale),
         cutoff=network.config.cutoff,
         units=_UNITS,
-        dtype="float32" if potential.dtype == torch.float32 else "float64",
+        dtype=names[potential.dtype],
         versions={"eqpot": version("eqpot"), "torch": version("torch"), "python": platform.python_version()},
         training=training or {},
         shortest_distances=potential.shortest_distances,
@@ -155,10 +160,10 @@ def load_potential(path: str | Path, device: str = "cpu", dtype: str | None = No
         _check_size(header.network, tensors)
         _check_tensors(header, tensors)
         orientations, references = tensors.pop("orientations", None), tensors.pop("reference_energies")
-        # The random weights that are about to be replaced must not advance the caller's generator.
-        with torch.random.fork_rng(devices=[]):
+        # The random weights that are about to be replaced must not advance the caller's generator, nor go to the default device.
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             network = _build_network(header, tensors, orientations)
-        potential = Potential(network, numbers_of(header.elements), references, header.scale)
+            potential = Potential(network, numbers_of(header.elements), references, header.scale)
         potential.to(dtype=DTYPES[dtype or header.dtype])
         directions = tensors.pop(_DIRECTIONS, None)
         if directions is not None:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from eqpot.config_file import explain, load_config
 from eqpot.data import Frame, file_hash, label_graphs, read_frames
-from eqpot.errors import ModelFileError, SimulationError
+from eqpot.errors import ConfigError, ModelFileError, SimulationError
 from eqpot.exactness import cutoff_jump, extensivity_error, force_deviation, result_of, rotation_error, stress_deviation
 from eqpot.files import write_atomically
 from eqpot.md import Settings, Simulation
@@ -124,8 +124,12 @@ def issue(model: str | Path, atoms: Atoms, errors: Errors | None = None, picosec
 
     picoseconds: length of the run at constant energy. Raises what `load_potential` raises.
     """
+    if not 0.1 <= picoseconds < math.inf:
+        raise ConfigError(f"The run at constant energy is to last {picoseconds} ps; give 0.1 or more.")
     model = model_path(model)
     header = read_header(model)
+    # Without constraints: atoms that are held conserve any energy.
+    atoms = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     single, double = (load_potential(model, dtype=dtype) for dtype in ("float32", "float64"))
     moved = atoms.copy()
     moved.rattle(0.05, seed=0)
@@ -272,7 +276,7 @@ def errors_on(potential: Potential, frames: Sequence[Frame], files: Sequence[Pat
 
 
 def _conservation(potential: Potential, atoms: Atoms, picoseconds: float, temperature: float = 300.0) -> Conservation:
-    settings = Settings(timestep=0.5, temperature=temperature)
+    settings = Settings(timestep=0.5, temperature=temperature, seed=0)
     start = Simulation(atoms, potential, settings).current_atoms()
     if not atoms.pbc.any():
         # A rotation about the centre of mass, so that there is angular momentum to conserve.

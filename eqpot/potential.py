@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from eqpot.elements import MAX_ATOMIC_NUMBER, symbols_of
-from eqpot.errors import ConfigError, UnknownElementError
+from eqpot.errors import ConfigError, UnknownElementError, short
 from eqpot.graph import AtomGraph, edge_vectors
 from eqpot.kernels.fibre_bundle import FusedFibreBundle
 from eqpot.kernels.verify import KernelChoice
@@ -19,11 +19,10 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 def check_device(device: str) -> None:
     """Raise ConfigError for a device that torch does not know or this machine does not have."""
     try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"The device {device!r} cannot be used ({str(error).splitlines()[0]}); use cpu, or cuda where there is a GPU."
-        ) from error
+        # Energies are summed in float64, and read.
+        torch.zeros(1, dtype=torch.float64, device=device).item()
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise ConfigError(f"The device {device!r} cannot be used ({short(error)}); use cpu, or cuda where there is a GPU.") from error
 
 
 def forces_from(gradient: torch.Tensor, positions: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
@@ -204,7 +203,8 @@ class Potential(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return atomic energies as `atomic_energies` does, and the gradient [n_edges, 3] of their sum in eV/Å."""
         if not vectors.requires_grad:
-            vectors.requires_grad_()
+            # Another tensor, as the caller's stays what it is.
+            vectors = vectors.detach().requires_grad_()
         energies = self.atomic_energies(vectors, numbers, edge_index)
         gradient = torch.autograd.grad([energies.sum()], [vectors], create_graph=create_graph)[0]
         assert gradient is not None

@@ -113,7 +113,7 @@ def last_layer_parts(
         else:
             replaced = biases | {name: row.unsqueeze(0) for name, row in zip(weights, rows, strict=True)}
             with torch.set_grad_enabled(forces):
-                moved = vectors.to(potential.dtype).requires_grad_(forces)
+                moved = vectors.to(potential.dtype).detach().requires_grad_(forces)
                 energies = torch.func.functional_call(network, replaced, (moved, species, graph.edge_index))
                 gradient = torch.autograd.grad(energies.sum(), moved)[0] if forces else torch.zeros_like(moved)
         energies = potential.scale * energies.detach().to(torch.float64)

@@ -16,3 +16,6 @@ GRAM_PER_CM3: float = 1e-27 / _ase._amu
 
 KCAL_PER_MOL: float = _ase.kcal / _ase.mol
 """1 kcal/mol in eV."""
+
+FREQUENCY: float = _ase._hbar * 1e10 / (_ase._e * _ase._amu) ** 0.5
+"""The energy in eV of a quantum whose squared angular frequency is 1 eV/(Å^2 amu)."""

@@ -83,6 +83,13 @@ def test_a_cutoff_makes_periodic_structures_possible(tmp_path, geometry):
     assert double == pytest.approx(2 * single, rel=1e-10)
 
 
+def test_the_jumps_of_a_point_cloud_are_told(tmp_path, caplog):
+    for geometry, radius, jumps in (("cloud", 3.4, True), ("cloud", None, False), ("bundle", 3.4, False)):
+        caplog.clear()
+        convert_random(GEOMETRIES[geometry].model_copy(update={"radius": radius}), tmp_path)
+        assert ("jump where a neighbour reaches the radius" in caplog.text) == jumps
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*")
 @pytest.mark.parametrize(("geometry", "radius"), [("bundle", 3.4), ("positions", None), ("cloud", None)])
 def test_float32_weights_stay_float32_and_export(tmp_path, geometry, radius):
@@ -113,6 +120,7 @@ def test_a_periodic_structure_without_a_cutoff_is_refused(tmp_path):
         ("text", "A_small", {}, ModelFileError, "cannot be read as npz"),
         ("A_small", "text", {}, ConfigError, "cannot be read as JSON"),
         ("A_small", "list", {}, ConfigError, "keys and values"),
+        ("A_small", "deep", {}, ConfigError, "cannot be read as JSON"),
     ],
 )
 def test_what_cannot_become_a_potential_is_refused(tmp_path, monkeypatch, weights, config, options, error, words):
@@ -120,7 +128,8 @@ def test_what_cannot_become_a_potential_is_refused(tmp_path, monkeypatch, weight
     for name in ("text_weights.npz", "text_config.json"):
         (tmp_path / name).write_text("words")
     (tmp_path / "list_config.json").write_text("[1]")
-    folders = {"none": "", "text": "", "list": ""}
+    (tmp_path / "deep_config.json").write_text(100_000 * "[")
+    folders = dict.fromkeys(["none", "text", "list", "deep"], "")
     weights = f"{folders.get(weights, f'{GOLDEN}/')}{weights}_weights.npz"
     config = f"{folders.get(config, f'{GOLDEN}/')}{config}_config.json"
     with pytest.raises(error, match=words):

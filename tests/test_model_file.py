@@ -16,7 +16,7 @@ from eqpot.errors import ConfigError, ModelFileError
 from eqpot.model_file import FORMAT_VERSION, ModelHeader, read_header
 from eqpot.neighbors import build_graph
 from eqpot.network.config import NetworkConfig
-from helpers import NETWORKS, POINTWISE, ROOT, ethanol, random_potential
+from helpers import NETWORKS, POINTWISE, ROOT, SMALL, ethanol, random_potential
 
 
 def rewrite_header(source, target, **changes):
@@ -193,6 +193,32 @@ def test_a37_old_files_keep_loading(path):
     result = potential.evaluate(build_graph(ethanol(), potential.cutoff))
     assert float(result["energy"][0]) == pytest.approx(expected["energy"], abs=1e-9)
     np.testing.assert_allclose(result["forces"], expected["forces"], atol=1e-9)
+
+
+def test_a_network_without_angles_is_saved_and_loaded(tmp_path):
+    potential = random_potential(config=SMALL.model_copy(update={"feature_degree": 0, "kernel_degree": 0}))
+    save_potential(potential, tmp_path / "p.safetensors")
+    energies = [p.evaluate(build_graph(ethanol(), p.cutoff))["energy"] for p in (potential, load_potential(tmp_path / "p.safetensors"))]
+    torch.testing.assert_close(*energies)
+
+
+def test_a_dtype_that_files_do_not_hold_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="torch.bfloat16"):
+        save_potential(random_potential(dtype=torch.bfloat16), tmp_path / "p.safetensors")
+    assert not (tmp_path / "p.safetensors").exists()
+
+
+def test_loading_under_another_default_device(model_path):
+    with torch.device("meta"):
+        potential = load_potential(model_path, dtype="float64")
+    assert potential.evaluate(build_graph(ethanol(), potential.cutoff))["energy"].device.type == "cpu"
+
+
+@pytest.mark.parametrize("device", ["meta", "mps", "nonsense"])
+def test_a_device_that_holds_no_potential_is_refused(model_path, device):
+    with pytest.raises(ConfigError, match=f"{device}.* cannot be used") as error:
+        load_potential(model_path, device=device)
+    assert len(str(error.value)) < 350
 
 
 def test_loading_within_inference_mode(tmp_path):

@@ -9,13 +9,14 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.constraints import FixAtoms
 from typer.testing import CliRunner
 
 from eqpot.cli.main import app
 from eqpot.data import Frame, read_frames
-from eqpot.errors import ModelFileError
+from eqpot.errors import ConfigError, ModelFileError
 from eqpot.exactness import cutoff_jump, extensivity_error, force_deviation, rotation_error, stress_deviation
-from eqpot.model_file import save_potential
+from eqpot.model_file import load_potential, save_potential
 from eqpot.network.config import NetworkConfig
 from eqpot.passport import _calmest, issue, issue_of_run, read_passport, rows
 from eqpot.training import TrainConfig, Trainer
@@ -34,6 +35,7 @@ class Wrong:
 
     def __init__(self, potential, change):
         self.potential, self.change, self.cutoff, self.scale = potential, change, potential.cutoff, potential.scale
+        self.device = potential.device
 
     def evaluate(self, graph):
         return self.change(dict(self.potential.evaluate(graph)), graph)
@@ -110,6 +112,25 @@ def test_an_open_structure_and_no_data():
     assert found.conservation.angular_momentum_change < 1e-9
     assert found.domain.elements == ["H", "C", "O"]
     assert torch.__version__ == found.speed.torch
+
+
+def test_an_atom_on_its_way_into_another():
+    """Along [111] of a bcc crystal the next atom stands in the way, within the cutoff."""
+    potential = load_potential("MoNbTaW", dtype="float64")
+    assert 0 < cutoff_jump(potential, bulk("W", "bcc", cubic=True).repeat(2)) < 1e-6
+    assert cutoff_jump(potential, Atoms("W3", [[0, 0, 0], [0, 0, 1], [0, 0, -3]])) == 0
+
+
+def test_atoms_that_the_structure_holds_move(silicon):
+    held = silicon.copy()
+    held.set_constraint(FixAtoms(range(8)))
+    assert issue("silicon", held, picoseconds=0.1).conservation == issue("silicon", silicon, picoseconds=0.1).conservation
+
+
+@pytest.mark.parametrize("picoseconds", [0.01, float("inf"), float("nan")])
+def test_a_run_of_no_length_or_no_end_is_refused(silicon, picoseconds):
+    with pytest.raises(ConfigError, match=f"last {picoseconds} ps"):
+        issue("silicon", silicon, picoseconds=picoseconds)
 
 
 def test_a_run_that_ends_early_is_said(tmp_path):

@@ -1,5 +1,6 @@
 """Standard deviations of one potential and of committees; A19b, A45."""
 
+import copy
 import json
 import pickle
 from pathlib import Path
@@ -153,8 +154,8 @@ def test_a45_deviations_are_those_of_the_equation(calibrated):
     scales = calculator.uncertainty.record.scales
     atoms, step = ethanol(), 1e-4
     moved = [atoms.copy() for _ in range(2)]
-    for sign, copy in zip((1, -1), moved, strict=True):
-        copy.positions[2, 1] += sign * step
+    for sign, structure in zip((1, -1), moved, strict=True):
+        structure.positions[2, 1] += sign * step
     energy, plus, minus = features(potential, [atoms, *moved])
     expected = scales["energy"] * torch.sqrt(energy @ torch.linalg.solve(covariance, energy))
     assert calculator.get_property("energy_std", atoms) == pytest.approx(float(expected), rel=1e-6)
@@ -204,6 +205,9 @@ def test_a45_a_wrong_scale_is_seen():
         assert wrong.scale() == pytest.approx(1 / factor, rel=0.02)
         assert wrong.miscalibration_area() > 0.1
         assert wrong.negative_log_likelihood() > pairs.negative_log_likelihood() + 0.1
+    # By no deviation at all, and by endless ones, everything is promised wrongly.
+    assert pairs.scaled(1e-3).miscalibration_area() == pytest.approx(0.5, abs=0.01)
+    assert pairs.scaled(1e3).miscalibration_area() == pytest.approx(0.5, abs=0.01)
     sigma, rmse = pairs.bins(5)
     np.testing.assert_allclose(sigma, rmse, rtol=0.1)
     assert pairs.rmse_of_most_certain(0.5) < 0.3
@@ -292,6 +296,10 @@ def test_what_cannot_be_calibrated_is_refused(calibrated, tmp_path):
         calibrate(plain, frames, [still], tmp_path / "p")
     with pytest.raises(ConfigError, match="not calibrated"):
         reliability(EqpotCalculator(plain), frames)
+    with pytest.raises(DataError, match="Of the validation frames 1 are training frames too, .* such as frame 1;"):
+        calibrate(plain, frames, [calibrated[3][5], frames[1]], tmp_path / "p")
+    with pytest.raises(DataError, match="The errors of .*forces.* are zero on the validation frames"):
+        calibrate(plain, frames, labelled(calibrated[0], structures(3, seed=9)), tmp_path / "p")
     assert not (tmp_path / "p").exists()
 
 
@@ -303,13 +311,13 @@ def test_elements_that_are_unknown_are_refused(calibrated):
 
 def test_atoms_without_neighbours_have_no_share_in_the_scales(calibrated, tmp_path):
     """The last layers say nothing of the force on a lone atom, whose label is small and not zero."""
-    frames = calibrated[3][:6]
+    frames, held_out = calibrated[3][:6], calibrated[3][6:12]
     atoms = ethanol() + Atoms("H", [[30.0, 0, 0]])
     potential = calibrated[0]
     result = potential.evaluate(build_graph(atoms, potential.cutoff))
     alone = Frame(atoms, float(result["energy"]) + 0.1, result["forces"].numpy() + 2e-3, None, "far")
     partial = Frame(ethanol(), -1.0, None, None, "energy alone")
-    found = calibrate(calibrated[1] / "plain.safetensors", frames, [*frames, alone, partial], tmp_path / "p")
+    found = calibrate(calibrated[1] / "plain.safetensors", frames, [*held_out, alone, partial], tmp_path / "p")
     assert np.isfinite(found["forces"].deviations).all()
     record = load_uncertainty(tmp_path / "p").record
     assert np.isfinite(list(record.scales.values())).all()
@@ -376,7 +384,24 @@ def test_a45_the_command_prints_the_factor_of_a_committee(calibrated, tmp_path):
         assert float(row.split("│")[2]) == pytest.approx(found[name].scale(), rel=1e-2)
     assert found["forces"].scale() > 2
     assert "the potentials are the same" in " ".join(run(paths[0], paths[0], "--valid", tmp_path / "valid.xyz").output.split())
+    assert "leave --train out" in run(*paths, "--train", tmp_path / "none.xyz", "--valid", tmp_path / "valid.xyz").output
     assert "no --output" in run(*paths, "--valid", tmp_path / "valid.xyz", "-o", tmp_path / "x").output
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_deviations_without_the_fused_kernel_in_either_precision(name, tmp_path):
+    potential = random_potential(config=NETWORKS[name])
+    test = labelled(potential, structures(6, seed=5))
+    shifted = [
+        Frame(frame.atoms, frame.energy + 0.01 * k, 1.01 * frame.forces, None if frame.stress is None else 1.01 * frame.stress, "")
+        for k, frame in enumerate(test[3:], 1)
+    ]
+    for dtype in ("float32", "float64"):
+        save_potential(copy.deepcopy(potential).to(getattr(torch, dtype)), tmp_path / f"{dtype}.safetensors")
+        calibrate(tmp_path / f"{dtype}.safetensors", test[:3], shifted, tmp_path / f"calibrated_{dtype}.safetensors")
+    crystals = [EqpotCalculator(tmp_path / "calibrated_float64.safetensors", dtype=dtype) for dtype in ("float32", "float64")]
+    single, double = (calculator.get_property("stress_std", crystal()) for calculator in crystals)
+    np.testing.assert_allclose(single, double, rtol=1e-2, atol=1e-7)
 
 
 def test_copies_keep_the_uncertainty(calibrated):

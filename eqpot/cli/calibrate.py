@@ -39,6 +39,8 @@ def calibrate(
     alone = len(potentials) == 1
     if alone != (output is not None):
         raise ConfigError("One potential needs --output for the calibrated file, and a committee, which has none, takes no --output.")
+    if not alone and train:
+        raise ConfigError("A committee is scaled on held-out frames alone; leave --train out.")
     if output is not None:
         check_writable(output)
     if recipe is not None:

@@ -14,8 +14,9 @@ from eqpot.errors import EqpotError
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+# Without markup: paths may have brackets.
+console = Console(highlight=False, markup=False)
+errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -36,7 +37,7 @@ def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
         except KeyboardInterrupt:
             errors.print("Interrupted; what was written so far is kept.")
             sys.exit(130)
-        errors.print(f"Error: {message}", markup=False)
+        errors.print(f"Error: {message}")
         sys.exit(1)
 
     return wrapped

@@ -70,11 +70,18 @@ def info(
     potential = model_path(potential)
     header = read_header(potential)
     table = Table(title=str(potential), show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    network = header.network.model_dump(exclude_defaults=True)
     facts = {
         "elements": ", ".join(header.elements),
         "cutoff": "none" if header.cutoff is None else f"{header.cutoff:g} Å",
         "architecture": header.architecture,
+        "network": ", ".join(f"{key} {value}" for key, value in network.items()) or "the default one",
         "dtype": header.dtype,
+        "radial functions": f"splines of {header.radial_table.n_intervals} intervals" if header.radial_table else "perceptrons",
+        "uncertainty": f"calibrated on {header.uncertainty.calibration_frames} frames" if header.uncertainty else "not calibrated",
+        "format version": str(header.format_version),
         **{key.replace("_", " "): str(value) for key, value in header.training.items() if not isinstance(value, dict)},
     }
     for name, value in facts.items():

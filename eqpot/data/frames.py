@@ -25,6 +25,12 @@ class Frame:
     weight: float = 1.0
 
 
+def structure_of(frame: Frame) -> bytes:
+    """Return what two frames of the same atoms, in the same order at the same places, have in common."""
+    atoms = frame.atoms
+    return b"".join([atoms.numbers.tobytes(), np.round(atoms.positions, 6).tobytes(), np.round(atoms.cell.array, 6).tobytes()])
+
+
 def densities(frames: Sequence[Frame]) -> list[float]:
     """Return the densities, g/cm^3, of the frames that are periodic in all directions."""
     return [frame.atoms.get_masses().sum() / frame.atoms.get_volume() / GRAM_PER_CM3 for frame in frames if frame.atoms.pbc.all()]

@@ -11,7 +11,8 @@ class Network(nn.Module):
     """A map from edge vectors and species to atomic energies, dimensionless.
 
     forward(vectors [n_edges, 3] in Å, species [n_atoms] indices of elements, edge_index [2, n_edges] sorted by target) returns
-    [n_atoms]; it must be invariant under translations and permutations, extensive, and smooth where an edge reaches the cutoff.
+    [n_atoms]; it must be invariant under translations and permutations, extensive, and smooth where an edge reaches the cutoff. (The
+    official point cloud is not smooth there: see `eqpot.network.reference`.)
     """
 
     __jit_unused_properties__ = ["architecture"]  # noqa: RUF012 (torch.jit.script reads it)

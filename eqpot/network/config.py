@@ -31,7 +31,7 @@ class NetworkConfig(BaseModel):
     feature_degree: int = Field(
         2, ge=0, le=16, description="Highest angular degree of a feature, or of the pointwise fibre kernel (fibre bundle only)."
     )
-    kernel_degree: int = Field(3, ge=0, le=16, description="Highest angular degree of a convolution kernel (not for positions).")
+    kernel_degree: int = Field(3, ge=0, le=16, description="Highest angular degree of a kernel, but for the first (not for positions).")
     n_bessel: int = Field(8, ge=1, le=256, description="Bessel functions of the edge length.")
     radial_width: int = Field(64, ge=1, le=4096, description="Width of the radial perceptron.")
     widening: int = Field(4, ge=1, le=64, description="Width of a block's perceptron in channels (all but the exact fibre bundle).")

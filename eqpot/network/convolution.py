@@ -12,8 +12,8 @@ from eqpot.network.radial import radial_kernel
 class LiftConvolution(nn.Module):
     """Convolution of features that are constant over the orientations (the lift of the elements).
 
-    With f_j independent of n, sum_j K(r_ij, n . u_ij) f_j has the coefficients sum_j R_l(r_ij) Y_lm(u_ij) f_j, so no grid
-    is needed.
+    With f_j independent of n and the kernel K = sum_l R_l (2 l + 1) P_l(n . u), sum_j K f_j has the coefficients
+    sum_j R_l(r_ij) Y_lm(u_ij) f_j, by the addition theorem, so no grid is needed. The degrees l are those of the features.
     """
 
     degree_of: torch.Tensor

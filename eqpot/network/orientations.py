@@ -130,4 +130,5 @@ def required_degree(feature_degree: int, kernel_degree: int) -> int:
 
 def design_residual(orientations: torch.Tensor, degree: int) -> float:
     """Return the largest |mean over the points of Y_lm| for 1 <= l <= degree: rounding error on a design of that degree."""
-    return float(spherical_harmonics(orientations, degree).mean(dim=0)[1:].abs().max())
+    means = spherical_harmonics(orientations, degree).mean(dim=0)[1:].abs()
+    return float(means.max()) if len(means) else 0.0

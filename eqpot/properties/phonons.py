@@ -1,8 +1,10 @@
 """Phonons of crystals, slabs and wires by finite displacements."""
 
+import itertools
 import logging
 import math
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from scipy.ndimage import gaussian_filter1d
 from eqpot.errors import ConfigError, DataError, short
 from eqpot.properties.symmetry import primitive_cell, space_group
 from eqpot.properties.tables import write_columns, write_summary
+from eqpot.units import FREQUENCY
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +33,10 @@ IMAGINARY = 0.05
 """THz: what the supercell's size leaves of a band that bends away from zero at Gamma may be imaginary by this much."""
 _LARGEST_FORCE = 0.02
 """eV/Å: forces beyond this say that the structure is not at rest."""
+_AS_NEAR = 1e-3
+"""Å by which the distances of images that are equally near may differ."""
+_AT_ONCE = 500
+"""Wave vectors whose phases are in memory together."""
 _PATH_POINTS = 300
 _MESH_LENGTHS = {1: 4000.0, 2: 200.0, 3: 60.0}
 """Å: wave vectors of the density of states are those of a wire, slab or crystal of about this size."""
@@ -101,8 +108,8 @@ class Phonons:
 def supercell(atoms: Atoms, length: float = LENGTH) -> tuple[int, int, int]:
     """Return how often a cell is repeated so that opposite faces are at least `length` apart, in Å; once in open directions.
 
-    Odd numbers: ASE gives an atom on the border of an even supercell to one side alone, which spoils the slope of the acoustic bands.
-    Every pair closer than half of `length`, less the size of the cell, then stands in the supercell as it stands in the crystal.
+    Odd numbers, as ASE makes the force constants of all cells symmetric for these alone. Every pair closer than half of `length`, less
+    the size of the cell, then stands in the supercell as it stands in the crystal.
     """
     if not 0 < length < math.inf:
         raise ConfigError(f"The supercell's length is {length:g} Å; it must be positive and finite.")
@@ -163,8 +170,37 @@ def force_constants(atoms: Atoms, calculator: Calculator, numbers: tuple[int, in
 
 
 def frequencies(of: ase.phonons.Phonons, points: np.ndarray) -> np.ndarray:
-    """Return frequencies in THz [n_points, n_modes] at wave vectors [n_points, 3] in reciprocal lattice vectors; imaginary are negative."""
-    return of.band_structure(points, verbose=False) / TERAHERTZ
+    """Return frequencies in THz [n_points, n_modes] at wave vectors [n_points, 3] in reciprocal lattice vectors; imaginary are negative.
+
+    D(q) = sum over R of D(R) exp(-2 pi i q . R), of the dynamical matrices of `nearest_images`.
+    """
+    vectors, matrices = nearest_images(of)
+    squares = []
+    for some in np.array_split(points, math.ceil(len(points) / _AT_ONCE)):
+        dynamical = np.tensordot(np.exp(-2j * np.pi * some @ vectors.T), matrices, axes=1)
+        squares.append(np.linalg.eigvalsh((dynamical + dynamical.conj().swapaxes(1, 2)) / 2))
+    values = np.concatenate(squares)
+    return np.sign(values) * np.sqrt(abs(values)) * FREQUENCY / TERAHERTZ
+
+
+def nearest_images(of: ase.phonons.Phonons) -> tuple[np.ndarray, np.ndarray]:
+    """Return lattice vectors R [n, 3] and, for each, the force constants between cells R apart, over the roots of the masses.
+
+    A force in a supercell comes of all images of the displaced atom. It is taken for that of the nearest, and in equal parts where
+    several are as near (Parlinski, Li and Kawazoe, Phys. Rev. Lett. 78, 4063 (1997)): other choices break the crystal's symmetry.
+    """
+    atoms, numbers = of.atoms, np.array(of.supercell)
+    cells = of.compute_lattice_vectors().T
+    ways = np.array(list(itertools.product(*(range(-2, 3) if periodic else [0] for periodic in atoms.pbc))))
+    vectors = cells[:, None] + ways * numbers
+    shares: dict[tuple[int, ...], np.ndarray] = defaultdict(lambda: np.zeros(of.D_N.shape[1:]))
+    for i, j in np.ndindex(len(atoms), len(atoms)):
+        distances = np.linalg.norm(vectors @ atoms.cell.array + atoms.positions[j] - atoms.positions[i], axis=2)
+        nearest = distances < distances.min(axis=1, keepdims=True) + _AS_NEAR
+        pair = slice(3 * i, 3 * i + 3), slice(3 * j, 3 * j + 3)
+        for cell, way in zip(*np.nonzero(nearest), strict=True):
+            shares[tuple(vectors[cell, way])][pair] += of.D_N[cell][pair] / nearest[cell].sum()
+    return np.array(list(shares)), np.array(list(shares.values()))
 
 
 def _band_path(atoms: Atoms, path: str | None) -> BandPath:

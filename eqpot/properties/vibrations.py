@@ -14,6 +14,7 @@ from ase.constraints import FixAtoms
 
 from eqpot.errors import ConfigError, DataError
 from eqpot.properties.tables import write_columns, write_summary
+from eqpot.units import FREQUENCY
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +22,6 @@ DISPLACEMENT = 0.005
 _LARGEST_FORCE = 0.02
 _IMAGINARY = 10.0
 _INVERSE_CENTIMETRE: float = ase.units.invcm
-_ROOT = ase.units._hbar * 1e10 / (ase.units._e * ase.units._amu) ** 0.5
-"""The energy in eV of a quantum whose squared frequency is 1 eV/(Å^2 amu)."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def vibrations(atoms: Atoms, displacement: float = DISPLACEMENT) -> Vibrations:
     root = np.sqrt(np.repeat(molecule.get_masses()[free], 3))
     inner = scipy.linalg.null_space(rigid) if len(rigid) else np.eye(len(root))
     values = np.linalg.eigvalsh(inner.T @ (hessian / np.outer(root, root)) @ inner)
-    wavenumbers = np.sign(values) * np.sqrt(abs(values)) * _ROOT / _INVERSE_CENTIMETRE
+    wavenumbers = np.sign(values) * np.sqrt(abs(values)) * FREQUENCY / _INVERSE_CENTIMETRE
     result = Vibrations(atoms.get_chemical_formula(), len(rigid), displacement, force, wavenumbers)
     _warn(result)
     return result

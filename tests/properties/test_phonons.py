@@ -42,6 +42,10 @@ def test_silicon(silicon, result):
     assert result.is_stable
     assert result.largest_force < 1e-6
     np.testing.assert_allclose(points["K"], points["U"], atol=1e-6)
+    # Two transverse branches are one from Γ to X and at L, which the corners of a skew supercell must not undo.
+    for branch in (*result.bands[:5], points["X"], points["L"]):
+        assert branch[0] == pytest.approx(branch[1], abs=1e-4)
+    assert points["X"][2] == pytest.approx(points["X"][3], abs=1e-4)
 
 
 def test_density_of_states_and_zero_point_energy(result):

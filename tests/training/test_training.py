@@ -350,7 +350,7 @@ def test_overrides_reach_nested_keys_and_are_checked(tmp_path):
         ("training.epochs=-1", "training.epochs: .*greater than or equal to 1"),
         ("network.n_orientations=13", "designs are known for 12, 24, 36, 48, 60, 84 points"),
         ("dtype=float16", "float32"),
-        ("output=2024", "output: a path is wanted, and 2024 is none; of a name such as 2024 write ./2024"),
+        ("output=2024", "output: a path is wanted, and 2024 is none; for a folder of that name write ./2024"),
         ("training.learning_rate=.inf", "finite"),
         (f"seed={2**64}", "seed"),
         ("training.threads=100000000", "threads"),

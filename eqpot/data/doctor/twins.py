@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 
 from eqpot.data.doctor.findings import Finding, first
 from eqpot.data.doctor.geometry import Shape
-from eqpot.data.frames import Frame
+from eqpot.data.frames import Frame, structure_of
 
 SAME = 3e-3
 """Å. Distances that agree this well are those of one structure, as a potential sees it."""
@@ -24,7 +24,7 @@ def check_duplicates(frames: Sequence[Frame], shapes: Sequence[Shape | None]) ->
     findings = []
     exact: dict[bytes, list[int]] = defaultdict(list)
     for index, frame in enumerate(frames):
-        exact[_content(frame)].append(index)
+        exact[structure_of(frame)].append(index)
     groups = [group for group in exact.values() if len(group) > 1]
     copies = {index for group in groups for index in group[1:]}
     if groups:
@@ -69,11 +69,6 @@ def check_leaks(
         message = f"{len(strangers)} test frames hold elements that the training frames lack."
         findings.append(Finding("error", "elements", message, first(frame.origin for frame in strangers)))
     return findings
-
-
-def _content(frame: Frame) -> bytes:
-    atoms = frame.atoms
-    return b"".join([atoms.numbers.tobytes(), np.round(atoms.positions, 6).tobytes(), np.round(atoms.cell.array, 6).tobytes()])
 
 
 def _spread(frames: Sequence[Frame]) -> float:
