@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import os
 from collections.abc import Callable
 from functools import cache
 from numbers import Real
@@ -59,6 +58,8 @@ class EqpotCalculator(Calculator):
     """
 
     implemented_properties = [*_ENERGIES, "forces", *_STRESSES]  # noqa: RUF012 (ASE's contract)
+    # By which ASE finds the calculator; databases record it.
+    name = "eqpot"
     # ASE's command line gives other calculators a label.
     nolabel = True
 
@@ -104,7 +105,6 @@ class EqpotCalculator(Calculator):
         if changed:
             # A new object: a shallow copy of the calculator keeps the old one.
             parameters = Parameters({**self.parameters, **changed})
-            _prepare_forks()
             paths = _paths(parameters["model"])
             if changed.keys() == {"skin"}:
                 potentials, uncertainty = self.potentials, self.uncertainty
@@ -210,7 +210,6 @@ class EqpotCalculator(Calculator):
     def _each(self, structure: Atoms, function: Callable[[Potential, AtomGraph], _Value], near: bool = False) -> list[_Value]:
         """Return what `function` makes of every potential and the structure's graph for its cutoff, with more edges unless `near`."""
         values = []
-        _prepare_forks()
         with torch.inference_mode(False):
             device = self.potentials[0].device
             graphs = {cutoff: verlet.graph(structure, device, near) for cutoff, verlet in self._lists.items()}
@@ -245,13 +244,6 @@ class EqpotCalculator(Calculator):
 def _table(distances: tuple[tuple[str, float], ...]) -> torch.Tensor:
     """Return `distance_table`; not kept in the calculator, whose pickles it would fill."""
     return distance_table(dict(distances))
-
-
-@cache
-def _prepare_forks() -> None:
-    """Let forked processes start with one thread: torch's other threads do not survive a fork, and it would wait for them for ever."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def _paths(model: str | list[str]) -> list[str]:

@@ -3,12 +3,15 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from eqpot.errors import ConfigError, short
+
+_ALIASES = {"lr": "learning_rate", "r_max": "cutoff", "max_epochs": "epochs"}
+"""Names that other packages give to keys."""
 
 _SHOWN = 3
 """Mistakes that are told at once."""
@@ -44,10 +47,22 @@ class _Loader(yaml.SafeLoader):
     Dates stay text: no key wants one, and folders are named after them.
     """
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's contract)
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Refuse a key that stands twice, of which PyYAML takes the last; before merges, which may bring a key again."""
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(problem=f"the key {key.value[:100]!r} stands twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return node
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         super().flatten_mapping(node)
@@ -100,12 +115,15 @@ def _assign(values: dict[str, Any], keys: list[str], value: Any) -> None:
 
 def explain(model: type[BaseModel], error: ValidationError) -> str:
     """Return what is wrong with the values, key by key, as the inside of one sentence; of many mistakes the first."""
-    messages = []
+    messages, listed = [], set[str]()
     for problem in error.errors():
         location = [str(part) for part in problem["loc"]]
         where = ".".join(location)[:100] or "the configuration"
         if problem["type"] == "extra_forbidden":
-            messages.append(f"the key {where!r} is unknown{_suggestion(model, location)}")
+            suggestion = _suggestion(model, location)
+            # Of many unknown keys of a level one tells what there is.
+            messages.append(f"the key {where!r} is unknown{'' if suggestion in listed else suggestion}")
+            listed.add(suggestion)
         elif problem["type"] == "missing":
             messages.append(f"the key {where!r} is missing")
         elif problem["type"] == "path_type" and isinstance(value := problem["input"], int | float):
@@ -118,7 +136,8 @@ def explain(model: type[BaseModel], error: ValidationError) -> str:
 
 
 def _suggestion(model: type[BaseModel], location: list[str]) -> str:
-    prefix = ""
+    """Return the known key that is meant, or those of the level where there is none."""
+    root, prefix = model, ""
     for part in location[:-1]:
         if part.isdigit():
             # The place in a list, whose members the annotation names.
@@ -131,8 +150,34 @@ def _suggestion(model: type[BaseModel], location: list[str]) -> str:
         if not nested:
             return ""
         model, prefix = nested[0], f"{prefix}{part}."
-    nearest = difflib.get_close_matches(location[-1], model.model_fields, n=1, cutoff=0.0)
-    return f"; the nearest known key is {prefix + nearest[0]!r}" if nearest else ""
+    known, name = _all_keys(root), _ALIASES.get(location[-1], location[-1])
+    nearest = [prefix + key for key in difflib.get_close_matches(name, model.model_fields, n=1)]
+    if name in model.model_fields:
+        nearest = [prefix + name]
+    elif name in known:
+        nearest = [known[name]]
+    elif not nearest:
+        nearest = [known[key] for key in difflib.get_close_matches(name, known, n=1)]
+    return f"; the nearest known key is {nearest[0]!r}" if nearest else f"; the keys there are {', '.join(model.model_fields)}"
+
+
+def _all_keys(model: type[BaseModel]) -> dict[str, str]:
+    """Return name -> full key of all keys of a model and of those below it, the highest of each name; members of lists are left out."""
+    found: dict[str, str] = {}
+    level = [(model, "")]
+    while level:
+        below = []
+        for holder, prefix in level:
+            for name, field in holder.model_fields.items():
+                found.setdefault(name, prefix + name)
+                if not _has_list(field.annotation):
+                    below += [(nested, f"{prefix}{name}.") for nested in _models(field.annotation)]
+        level = below
+    return found
+
+
+def _has_list(annotation: Any) -> bool:
+    return get_origin(annotation) is list or any(_has_list(argument) for argument in get_args(annotation))
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

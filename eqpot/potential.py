@@ -1,6 +1,9 @@
 """`Potential`: a network with elements, reference energies, scale and cutoff; energies, forces and stress in eV and Å."""
 
 import math
+import os
+from dataclasses import fields, replace
+from functools import cache
 
 import torch
 from torch import nn
@@ -25,12 +28,26 @@ def check_device(device: str) -> None:
         raise ConfigError(f"The device {device!r} cannot be used ({short(error)}); use cpu, or cuda where there is a GPU.") from error
 
 
+@cache
+def _prepare_forks() -> None:
+    """Let forked processes start with one thread: torch's other threads do not survive a fork, and it would wait for them for ever."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+
 def forces_from(gradient: torch.Tensor, positions: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
     """Return forces [n_atoms, 3] in eV/Å: with g = dE/dr for every edge vector r = x_j - x_i, F_i = sum_{j -> i} g - sum_{i -> k} g.
 
     gradient [n_edges, 3] in eV/Å; other arguments as in `Potential.forward`.
     """
     return torch.zeros_like(positions).index_add(0, edge_index[1], gradient).index_add(0, edge_index[0], -gradient)
+
+
+def _without_inference(graph: AtomGraph) -> AtomGraph:
+    """Return a graph whose tensors autograd can keep."""
+    made = {field.name: getattr(graph, field.name) for field in fields(graph)}
+    found = {name: tensor.clone() for name, tensor in made.items() if tensor.is_inference()}
+    return replace(graph, **found) if found else graph
 
 
 def strain_derivatives(
@@ -45,9 +62,10 @@ def strain_derivatives(
 
 
 def ordered_strain_derivatives(gradient: torch.Tensor, vectors: torch.Tensor, graph: AtomGraph) -> torch.Tensor:
-    """Return what `strain_derivatives` does where edges are sorted by target; to the last bit that of each structure alone."""
-    if graph.n_structures == 1:
-        return torch.matmul(vectors.t(), gradient).unsqueeze(0)
+    """Return what `strain_derivatives` does where edges are sorted by target; on a CPU to the last bit that of each structure alone."""
+    if graph.n_structures == 1 or vectors.is_cuda:
+        # A GPU sums in no fixed order, and four launches a structure would cost it more than the network.
+        return strain_derivatives(gradient, vectors, graph.cells, graph.edge_index, graph.batch)
     counts = torch.bincount(graph.batch.index_select(0, graph.edge_index[1]), minlength=graph.n_structures).tolist()
     # Copies start at the same places in memory as a structure's own tensors, so that products of matrices round alike.
     pairs = zip(vectors.split(counts), gradient.split(counts), strict=True)
@@ -100,6 +118,7 @@ class Potential(nn.Module):
                 f"{len(elements)} elements, {len(reference_energies)} reference energies and a network for "
                 f"{network.n_elements} elements do not fit together."
             )
+        _prepare_forks()
         self.network = network
         self.kernel_choice: KernelChoice | None = None
         # Of the training data, Å, by pair of elements (`eqpot.distances`); empty where nobody knows.
@@ -158,14 +177,16 @@ class Potential(nn.Module):
         Without `forces` energy and energies alone, with no reverse pass. `stresses` adds those of `atomic_stresses`, and implies forces.
         Edges may be longer than the cutoff: those have no part in anything.
         """
+        _prepare_forks()
         self.check_elements(graph.numbers)
         fused = self.fused_kernel()
         if fused is not None and not stresses:
             species = self.species_of_number.index_select(0, graph.numbers)
             return fused.structures(graph, species, float(self.scale), self.reference_energies, forces)
         gradient: torch.Tensor | None = None
-        with torch.no_grad():
-            graph = near_graph(graph, self.cutoff)
+        # A caller's inference mode allows no derivatives, nor do the tensors that are made in it.
+        with torch.inference_mode(False), torch.no_grad():
+            graph = near_graph(_without_inference(graph), self.cutoff)
             vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
             if fused is not None:
                 species = self.species_of_number.index_select(0, graph.numbers)

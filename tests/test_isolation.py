@@ -114,10 +114,29 @@ for found in (before, forces_elsewhere()):
 """
 
 
+FORKED_POTENTIAL = """
+import os, sys
+import torch
+from ase.build import bulk
+from eqpot import load_potential
+from eqpot.neighbors import build_graph
+
+potential = load_potential(sys.argv[1])
+graph = build_graph(bulk("Si", cubic=True).repeat(6), potential.cutoff)
+potential.evaluate(graph)
+torch.ones(1_000_000).exp().sum()
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+potential.evaluate(build_graph(bulk("Si", cubic=True).repeat(8), potential.cutoff))
+os._exit(0)
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_fork_does_not_wait_for_the_threads_of_its_parent():
+@pytest.mark.parametrize("script", [FORKED, FORKED_POTENTIAL])
+def test_a_fork_does_not_wait_for_the_threads_of_its_parent(script):
     """Where torch has several threads a forked process would hang in its first parallel loop."""
-    command = [sys.executable, "-c", FORKED, str(ROOT / "potentials" / "silicon" / "potential.safetensors")]
+    command = [sys.executable, "-c", script, str(ROOT / "potentials" / "silicon" / "potential.safetensors")]
     subprocess.run(command, check=True, timeout=150, env=os.environ | {"OMP_NUM_THREADS": "2"})
 
 

@@ -25,12 +25,13 @@ def export(
     Example: eqpot export silicon --format library -o silicon.so
     """
     from eqpot.errors import ConfigError
-    from eqpot.files import check_writable
+    from eqpot.files import check_replaceable, check_writable
 
     formats = ("torchscript", "gromacs", "metatomic", "aoti", "library")
     if format not in formats:
         raise ConfigError(f"The export format {format!r} is unknown; use one of {', '.join(formats)}.")
     check_writable(output)
+    check_replaceable(output)
     if format == "library":
         from eqpot.export.library import export_library
 

@@ -1,5 +1,8 @@
 """The `eqpot` command. Heavy imports stay inside the commands, so that --help answers at once."""
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from eqpot.cli.calibrate import calibrate
@@ -37,6 +40,14 @@ app.add_typer(doctor, name="doctor")
 app.add_typer(lammps, name="lammps")
 
 
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"eqpot {version('eqpot')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    _: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
     pass

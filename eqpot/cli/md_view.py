@@ -67,7 +67,7 @@ class DynamicsView:
         """Print what the run amounts to."""
         settings, neighbors = self.simulation.settings, self.simulation.force_function.neighbors
         atoms = summary["atoms"]
-        what = f"{len(atoms)} systems of {sum(atoms)} atoms" if isinstance(atoms, list) else f"{atoms} atoms"
+        what = f"{len(atoms)} systems, {sum(atoms)} atoms in all" if isinstance(atoms, list) else f"{atoms} atom{'s' * (atoms != 1)}"
         self.console.print(
             f"{summary['time_ps']:g} ps {settings.ensemble.upper()} ({settings.integrator}) of {what}: mean temperature "
             f"{summary['mean_temperature_k']:.1f} K, conserved energy drifts by {summary['energy_drift_mev_per_atom_per_ps']:.2g} "

@@ -18,7 +18,7 @@ _WIDTHS = (5, 16, 15, 14, 15)
 def relax(
     potential: Annotated[list[Path], typer.Option(help="Model file; several times for a committee, whose mean acts.")],
     structure: Annotated[Path, typer.Option(help="Starting structure, anything ASE reads; its constraints are kept to.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="extxyz file to write, with energy, forces and stress.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, .extxyz or .xyz, with energy, forces and stress.")],
     fmax: Annotated[
         float, typer.Option(help="Largest force left, eV/Å; of a cell that relaxes also its stress times the volume of an atom, eV.")
     ] = 0.01,
@@ -28,7 +28,7 @@ def relax(
     pressure: Annotated[float, typer.Option(help="GPa, positive compresses; with --cell full or isotropic.")] = 0.0,
     optimizer: Annotated[str, typer.Option(help="lbfgs or fire.")] = "lbfgs",
     steps: Annotated[int, typer.Option(help="Steps at most.")] = 500,
-    trajectory: Annotated[Path | None, typer.Option(help="extxyz file that receives every step.")] = None,
+    trajectory: Annotated[Path | None, typer.Option(help="File, .extxyz or .xyz, that receives every step.")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float64",
 ) -> None:
     """Relax the atoms, and the cell if asked; the structure is written even where the steps do not suffice (exit code 1).
@@ -45,6 +45,8 @@ def relax(
 
     for path in (output, trajectory or output):
         check_writable(path)
+        if path.suffix.lower() not in (".extxyz", ".xyz"):
+            raise ConfigError(f"Extended XYZ is what is written, and {path} is no name for it; let the name end in .extxyz or .xyz.")
     if trajectory is not None and trajectory.absolute() == output.absolute():
         raise ConfigError(f"Structure and trajectory are both to become {output}; name two files.")
     atoms = read_structure(structure)

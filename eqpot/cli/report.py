@@ -25,9 +25,15 @@ def report(
 
     Example: eqpot report runs/first --data test.extxyz
     """
+    from eqpot.errors import ConfigError
+
     path = output or run / "report.html"
+    if path.suffix.lower() != ".html":
+        # Whatever has the name is replaced: a file of the run, perhaps.
+        raise ConfigError(f"The report is a page, and {path} does not end in .html; give it a name that does.")
+    if not run.is_dir():
+        raise ConfigError(f"There is no folder {run}; name the run folder of `eqpot train` or `eqpot md`.")
     if (run / "thermo.csv").is_file():
-        from eqpot.errors import ConfigError
         from eqpot.report.dynamics import report_dynamics
 
         if data or potential:
@@ -37,5 +43,7 @@ def report(
     else:
         from eqpot.report.training import report_training
 
+        if discard is not None:
+            raise ConfigError(f"{run} is no dynamics run, whose averages --discard is about; leave it out.")
         report_training(run, path, data or [], potential)
     console.print(f"The report is {path}")

@@ -28,9 +28,12 @@ def train(
     from eqpot.cli.signals import exit_code, on_stop
     from eqpot.cli.training_view import TrainingView
     from eqpot.config_file import load_config
+    from eqpot.errors import ConfigError
     from eqpot.passport import issue_of_run
     from eqpot.training import TrainConfig, Trainer
 
+    if "=" in config.name and not config.is_file():
+        raise ConfigError(f"The configuration file comes first, and {config} is none; give it before its changes.")
     trainer = Trainer(load_config(TrainConfig, config, overrides or []), resume=resume)
     console.quiet = not trainer.processes.is_first
     n_edges = sum(sample.edge_index.shape[1] for sample in trainer.samples) / len(trainer.samples)

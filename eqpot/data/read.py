@@ -82,9 +82,27 @@ def read_source(source: Source, cache: Path | None = None, problems: list[str] |
         frames, notes = stored
         loaded = Loaded(frames, notes["served"], notes["unused"])
     logger.info("%s: %d frames, %s", path, len(loaded.frames), loaded.served)
-    if any(0 < sum(getattr(frame, name) is None for frame in loaded.frames) < len(loaded.frames) for name in ("energy", "forces")):
+    if problems is None:
+        _warn_of_stress(source, loaded)
+    if _lacks("energy", loaded.frames) or _lacks("forces", [frame for frame in loaded.frames if not is_isolated_atom(frame.atoms)]):
         logger.warning("%s: some frames lack an energy or forces; what they lack is left out of the loss", path)
     return loaded
+
+
+def _lacks(name: str, frames: Sequence[Frame]) -> bool:
+    """Whether some frames, and not all, have no such label. The force on a lone atom is zero, and nobody writes it down."""
+    return 0 < sum(getattr(frame, name) is None for frame in frames) < len(frames)
+
+
+def _warn_of_stress(source: Source, loaded: Loaded) -> None:
+    """Warn of a stress under another name than the one asked for: files may lack a stress, so that is no error."""
+    asked = source.keys.stress is not None or source.keys.virial is not None
+    others = [name for name in loaded.unused if "stress" in name.lower() or "virial" in name.lower()]
+    if asked and others and all(frame.stress is None for frame in loaded.frames):
+        there = ", ".join(others)
+        logger.warning(
+            "%s also holds %s, which is not used; name it with stress_key or virial_key, or set stress_key: null", source.path, there
+        )
 
 
 def _check_keys(path: Path, contents: Contents, labels: Sequence[str]) -> None:
@@ -150,25 +168,44 @@ def _digest(source: Source) -> str:
 
 
 def read_structure(path: str | Path) -> Atoms:
-    """Read one structure, the last if the file holds several; DataError if that is impossible.
+    """Read one structure, the last if the file holds several, or the one that name@index asks for; DataError if that is impossible.
 
     Anything ASE reads, and the JSON of a pymatgen Structure or Molecule, the form in which the Materials Project gives them.
     """
-    path = Path(path)
+    path, index = Path(path), None
+    name, _, after = str(path).rpartition("@")
+    if name and after.removeprefix("-").isdecimal() and not path.is_file():
+        path, index = Path(name), int(after)
     if not path.is_file():
         raise DataError(f"There is no structure file {path}; check the path.")
     try:
         if path.suffix == ".json" and is_pymatgen(path):
             atoms = structure_from_json(path)
         else:
-            atoms = cast(Atoms, ase.io.read(path, index=-1, format=text_format(path), do_not_split_by_at_sign=True))
+            atoms = _read_image(path, -1 if index is None else index)
     except Exception as error:
+        if index is not None and isinstance(error, IndexError | StopIteration):
+            raise DataError(f"{path} holds no structure {index}; the first is 0, the last -1.") from error
         raise DataError(
             f"{path} cannot be read as a structure ({type(error).__name__}: {short(error)}); check the file and its format."
         ) from error
+    if index is None and _holds_several(path):
+        logger.warning("%s holds several structures; the last is taken, and %s@0 is the first", path, path)
     if len(atoms) == 0:
         raise DataError(f"{path} holds a structure without atoms.")
     return atoms
+
+
+def _read_image(path: Path, index: int) -> Atoms:
+    return cast(Atoms, ase.io.read(path, index=index, format=text_format(path), do_not_split_by_at_sign=True))
+
+
+def _holds_several(path: Path) -> bool:
+    """Whether there is a second structure; the formats of single ones refuse to look for it, each in its way."""
+    try:
+        return path.suffix != ".json" and len(_read_image(path, 1)) > 0
+    except Exception:
+        return False
 
 
 def file_hash(paths: Sequence[str | Path]) -> str:

@@ -18,6 +18,7 @@ from ipi.pes.dummy import Dummy_driver
 from ipi.utils.units import unit_to_internal, unit_to_user
 
 from eqpot import load_potential
+from eqpot.errors import SimulationError
 from eqpot.graph import AtomGraph
 from eqpot.neighbors import VerletList
 
@@ -49,6 +50,11 @@ class EqpotDriver(Dummy_driver):  # type: ignore[misc]
         rows = torch.tensor(np.array([unit_to_user("length", "angstrom", one.T) for one in cells]))
         positions = torch.tensor(np.concatenate([unit_to_user("length", "angstrom", one.reshape(-1, 3)) for one in places]))
         count = len(places)
+        if len(positions) != count * len(self.numbers):
+            raise SimulationError(
+                f"i-PI sends {len(positions) // count} atoms, and the template {self.template} has {len(self.numbers)}; start the driver "
+                "with the structure that i-PI was started with."
+            )
         batch = torch.arange(count).repeat_interleave(len(self.numbers))
         edge_index, shifts = self.neighbors.candidates(positions, rows, self.pbc.expand(count, 3), batch)
         found = self.potential.evaluate(AtomGraph(positions, self.numbers.repeat(count), rows, edge_index, shifts, batch))

@@ -27,12 +27,12 @@ class EqpotModel(ModelInterface):  # type: ignore[misc]
     def forward(self, state: Any, **_: Any) -> dict[str, torch.Tensor]:
         """Evaluate a SimState, or a dictionary of its fields."""
         fields = state if isinstance(state, dict) else vars(state)
-        positions, numbers, systems = fields["positions"], fields["atomic_numbers"], fields.get("system_idx")
+        positions, numbers, systems = fields["positions"].double(), fields["atomic_numbers"], fields.get("system_idx")
         # Cells have lattice vectors as columns there, and one boundary condition for all.
-        cells = fields["cell"].transpose(-2, -1).contiguous().view(-1, 3, 3)
+        cells = fields["cell"].double().transpose(-2, -1).contiguous().view(-1, 3, 3)
         if systems is None:
             systems = torch.zeros_like(numbers)
-        pbc = torch.full((len(cells), 3), bool(fields["pbc"]), device=self._device)
+        pbc = torch.full((len(cells), 3), bool(fields["pbc"]), device=positions.device)
         edge_index, shifts = self.neighbors.candidates(positions, cells, pbc, systems)
         result = self.potential.evaluate(AtomGraph(positions, numbers, cells, edge_index, shifts, systems))
         return {name: result[name] for name in ("energy", "forces", "stress")}

@@ -37,7 +37,7 @@ int eqpot_elements(const int **numbers, const char *const **symbols); /* how man
 int eqpot_number_size(void); /* 4 or 8: float or double */
 int eqpot_row_width(void);
 eqpot_workspace *eqpot_open(void); /* NULL where memory has run out */
-int eqpot_evaluate(eqpot_workspace *workspace, const eqpot_system *system); /* 0; 1 where memory has run out */
+int eqpot_evaluate(eqpot_workspace *workspace, const eqpot_system *system); /* 0; 1: memory has run out; 2: `system` is not as above */
 int64_t eqpot_bytes(const eqpot_workspace *workspace);
 void eqpot_close(eqpot_workspace *workspace);
 

@@ -115,6 +115,17 @@ static void call_exchange(void *context, real *rows, int64_t width, int reverse)
     from->exchange(from->context, rows, reverse);
 }
 
+/* Whether all places exist, and targets ascend. */
+static int fits(const eqpot_system *from) {
+    for (int64_t i = 0; i < from->n_atoms; i++)
+        if (from->species[i] < 0 || from->species[i] >= N_SPECIES) return 0;
+    for (int64_t e = 0; e < from->n_edges; e++) {
+        if (from->source[e] < 0 || from->source[e] >= from->n_atoms || from->target[e] >= from->n_local) return 0;
+        if (from->target[e] < (e ? from->target[e - 1] : 0)) return 0;
+    }
+    return 1;
+}
+
 int eqpot_evaluate(eqpot_workspace *workspace, const eqpot_system *from) {
     Model model;
     const real *tables[N_BLOCKS * N_SPECIES * N_SPECIES];
@@ -124,6 +135,7 @@ int eqpot_evaluate(eqpot_workspace *workspace, const eqpot_system *from) {
                      .n_threads = from->n_threads < 1 ? 1 : from->n_threads < most ? from->n_threads : most,
                      .exchange = from->exchange ? call_exchange : NULL, .context = (void *)from,
                      .species = from->species, .source = from->source, .target = from->target, .energies = from->energies};
+    if (!fits(from)) return 2;
     Edges edges;
     if (reserve(workspace, lay_out(0, from, &system, &edges))) return 1;
     lay_out((uintptr_t)workspace->memory, from, &system, &edges);

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from eqpot.elements import symbols_of
-from eqpot.errors import EqpotError
+from eqpot.errors import EqpotError, UnknownElementError
 from eqpot.export.torchscript import check_structures
 from eqpot.files import write_atomically
 from eqpot.graph import AtomGraph, edge_vectors
@@ -64,9 +64,8 @@ def _constants(potential: Potential, packed: Packed, header: str, weights: Path)
         "CUTOFF": potential.cutoff.hex(),
         "INVERSE_SPACING": packed.inverse_spacing.hex(),
         "SCALE": float(potential.scale).hex(),
-        # What JSON escapes, C escapes alike.
-        "HEADER": json.dumps(header),
-        "WEIGHTS": json.dumps(str(weights)),
+        "HEADER": _c_string(header),
+        "WEIGHTS": _c_string(str(weights)),
     }
     arrays: dict[str, Sequence[object]] = {
         "int NUMBERS": potential.elements,
@@ -78,6 +77,11 @@ def _constants(potential: Potential, packed: Packed, header: str, weights: Path)
     lines = [f"#define {name} {value}" for name, value in constants.items()]
     lines += [f"static const {name}[] = {{{', '.join(map(str, values))}}};" for name, values in arrays.items()]
     return "\n".join(lines) + "\n"
+
+
+def _c_string(text: str) -> str:
+    """Return text as C writes its bytes of UTF-8; three digits a byte, as more would be read as one."""
+    return '"' + "".join(chr(byte) if chr(byte).isalnum() and byte < 128 else f"\\{byte:03o}" for byte in text.encode()) + '"'
 
 
 class _System(ctypes.Structure):
@@ -115,7 +119,13 @@ class Library:
         return found
 
     def evaluate(self, vectors: np.ndarray, numbers: np.ndarray, edge_index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return energies [n_atoms], eV, and the gradient [n_edges, 3] of their sum, eV/Å, of edges [2, n_edges] sorted by target."""
+        """Return energies [n_atoms], eV, and the gradient [n_edges, 3] of their sum, eV/Å, of edges [2, n_edges] sorted by target.
+
+        Raises UnknownElementError, and EqpotError for edges that are not sorted or lead nowhere.
+        """
+        if unknown := sorted(set(np.asarray(numbers).tolist()) - set(self.elements)):
+            known = ", ".join(symbols_of(self.elements))
+            raise UnknownElementError(f"The library was not fitted to {', '.join(symbols_of(unknown))}; it knows {known}.")
         species = np.array([self.elements.index(number) for number in numbers], dtype=np.int32)
         source, target = np.ascontiguousarray(edge_index, dtype=np.int32)
         vectors = np.ascontiguousarray(vectors, dtype=np.float64)
@@ -123,8 +133,11 @@ class Library:
         arrays = {"species": species, "source": source, "target": target, "vectors": vectors, "energies": energies, "gradient": gradient}
         pointers = {name: array.ctypes.data for name, array in arrays.items()}
         system = _System(n_atoms=len(numbers), n_local=len(numbers), n_edges=len(vectors), n_threads=1, **pointers)
-        if self._library.eqpot_evaluate(self._workspace, ctypes.byref(system)):
+        found = self._library.eqpot_evaluate(self._workspace, ctypes.byref(system))
+        if found == 1:
             raise MemoryError
+        if found:
+            raise EqpotError("The edges are not sorted by target, or lead to atoms that are not there; sort them, as `build_graph` does.")
         return energies, gradient
 
 

@@ -15,7 +15,7 @@ from eqpot.errors import EqpotError
 from eqpot.files import write_atomically
 from eqpot.graph import AtomGraph
 from eqpot.neighbors import build_graph
-from eqpot.neighbors.cells import dual_vectors, wrap
+from eqpot.neighbors.cells import are_flat, dual_vectors, wrap
 from eqpot.neighbors.torch_cell_list import torch_cell_list
 from eqpot.potential import Potential
 
@@ -56,6 +56,10 @@ class ExportedPotential(nn.Module):
     ) -> dict[str, torch.Tensor]:
         """Return the results of several structures: cells [m, 3, 3], pbc [m, 3], batch [n_atoms] the structure of each atom, ascending."""
         positions, cells = positions.detach().to(torch.float64), cells.to(torch.float64)
+        if not bool(torch.isfinite(positions).all()):
+            raise ValueError("The positions hold NaN or infinity; correct the structure.")
+        if bool(are_flat(cells, pbc).any()):
+            raise ValueError("The periodic lattice vectors are zero or linearly dependent, so the cell has no volume; correct the cell.")
         inside, _ = wrap(positions, dual_vectors(cells, pbc), cells, batch)
         cutoff = self.cutoff
         # math.isinf of an attribute is scripted by torch 2.6, saved, and cannot be loaded.

@@ -154,7 +154,7 @@ class FusedFibreBundle:
     def _tabulate_pairs(self, pairs: set[int]) -> None:
         """Make the tables of pairs, target times the number of elements plus source, that have none."""
         n_species = self._model.n_species
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), torch.device("cpu"):
             for pair in sorted(pairs - self._pairs):
                 self._tabulate(pair // n_species, pair % n_species)
                 self._pairs.add(pair)

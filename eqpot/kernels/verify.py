@@ -90,7 +90,7 @@ def fused_network(network: Network) -> FusedFibreBundle | None:
     if not isinstance(network, FibreBundleNetwork) or network.dtype not in TOLERANCES:
         return None
     # Copies of weights that are made in inference mode could not be differentiated in the check.
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), torch.device("cpu"):
         return _checked(network)
 
 

@@ -1,5 +1,6 @@
 """What a simulation is told; every key with its type, default, bounds and help."""
 
+import logging
 import secrets
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,8 @@ from eqpot.config_file import explain
 from eqpot.errors import ConfigError
 from eqpot.md.watchdog import WatchdogSettings
 
+logger = logging.getLogger(__name__)
+
 METHODS = {
     "nve": ("velocity_verlet",),
     "nvt": ("langevin", "velocity_rescaling", "nose_hoover"),
@@ -20,6 +23,16 @@ METHODS = {
 
 STOCHASTIC = ("langevin", "velocity_rescaling", "cell_rescaling")
 """Integrators that draw random numbers."""
+
+_USERS = {
+    "pressure": METHODS["npt"],
+    "friction": ("langevin",),
+    "thermostat_time": ("velocity_rescaling", "nose_hoover", *METHODS["npt"]),
+    "barostat_time": METHODS["npt"],
+    "cell": METHODS["npt"],
+    "bulk_modulus": ("cell_rescaling",),
+}
+"""Key -> the integrators that use it, for keys that not all use."""
 
 Values = float | list[float]
 """One value for all systems, or a list with one for each."""
@@ -122,6 +135,24 @@ class Settings(BaseModel):
         """Whether runs from the same positions and velocities part, if their seeds differ."""
         return self.integrator in STOCHASTIC
 
+    def check_new(self) -> None:
+        """Raise ConfigError for a key that is not its default and that the integrator does not use; warn where no frame is written.
+
+        For new runs: one that goes on may have been started with such a key.
+        """
+        for key, users in _USERS.items():
+            value = getattr(self, key)
+            if self.integrator not in users and value != type(self).model_fields[key].default:
+                known = [f"{user} ({ensemble})" for ensemble, methods in METHODS.items() for user in methods if user in users]
+                raise ConfigError(
+                    f"dynamics.{key} is {value}, and {self.integrator} ({self.ensemble}) does not use it; leave it out, or choose a "
+                    f"method that does: {', '.join(known)}."
+                )
+        if self.interval > self.steps:
+            logger.warning(
+                "dynamics.interval is %d, and the run has %d steps, so it writes no frame but the first", self.interval, self.steps
+            )
+
     def seeds(self, n_systems: int) -> tuple[int, ...]:
         """Return the seed of every system; ConfigError if a list has another length."""
         if isinstance(self.seed, int):
@@ -134,7 +165,8 @@ def _for_each(name: str, values: Any, n_systems: int) -> list[Any]:
     if not isinstance(values, list):
         return [values] * n_systems
     if len(values) != n_systems:
-        raise ConfigError(f"{name} lists {len(values)} values for {n_systems} systems; give one for all, or one for each.")
+        systems = "1 system" if n_systems == 1 else f"{n_systems} systems"
+        raise ConfigError(f"{name} lists {len(values)} values for {systems}; give one for all, or one for each.")
     return values
 
 

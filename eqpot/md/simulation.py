@@ -170,7 +170,10 @@ class Simulation:
         return self.state.step * self.settings.timestep
 
     def thermo(self) -> list[dict[str, float]]:
-        """Return for each system step, time (fs), temperature (K), energies (eV) and, with a cell, pressure (GPa) and volume (Å^3)."""
+        """Return for each system step, time (fs), temperature (K), energies (eV) and, in crystals, pressure (GPa) and volume (Å^3).
+
+        The last two where all systems are periodic in all three directions: elsewhere they would be those of the void around the atoms.
+        """
         state = self.state
         columns = {
             "temperature_k": state.temperature(self.degrees_of_freedom),
@@ -179,7 +182,7 @@ class Simulation:
             "total_energy_ev": state.total_energy,
             "conserved_energy_ev": state.conserved_energy,
         }
-        if all(system.cell.rank == 3 for system in self.systems):
+        if all(system.pbc.all() for system in self.systems):
             tensor = state.pressure_tensor()
             columns["pressure_gpa"] = (tensor[:, 0, 0] + tensor[:, 1, 1] + tensor[:, 2, 2]) / (3 * GIGAPASCAL)
             columns["volume_ang3"] = state.volume

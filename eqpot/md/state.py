@@ -104,7 +104,7 @@ class State:
 
     def temperature(self, degrees_of_freedom: torch.Tensor) -> torch.Tensor:
         """Return 2 K / (k_B times the degrees of freedom [n_systems]), K; zero where nothing can move."""
-        return 2 * self.kinetic_energy / (BOLTZMANN * degrees_of_freedom.clamp(min=1))
+        return 2 * self.kinetic_energy / (BOLTZMANN * degrees_of_freedom.clamp(min=1).double())
 
     def pressure_tensor(self) -> torch.Tensor:
         """Return (sum_i m_i v_i v_i^T) / V - stress [n_systems, 3, 3], eV/Å^3; meaningless without a cell."""

@@ -57,6 +57,16 @@ def close_open_directions(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarr
     return packed, complete
 
 
+def are_flat(cells: torch.Tensor, pbc: torch.Tensor) -> torch.Tensor:
+    """Return where the periodic lattice vectors are linearly dependent, [n_structures] bool; cells as in `AtomGraph`, pbc [m, 3]."""
+    # Directions alone: a needle cell has little volume and is still right.
+    lengths = torch.linalg.vector_norm(cells, dim=2)
+    directions = cells / torch.where(lengths > 0, lengths, torch.ones_like(lengths)).unsqueeze(2) * pbc.unsqueeze(2)
+    spread = torch.linalg.svdvals(directions)
+    smallest = spread.gather(1, (pbc.sum(1) - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+    return pbc.any(1) & (smallest < 1e-8)
+
+
 def reduce_cells(cells: torch.Tensor, pbc: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Return cells [n_structures, 3, 3] of the same lattices with short vectors, their `dual_vectors`, and the integers that make them.
 

@@ -10,7 +10,7 @@ import torch
 
 from eqpot.errors import NeighborError
 from eqpot.graph import AtomGraph, edge_vectors
-from eqpot.neighbors.cells import close_open_directions, reduce_cells, wrap
+from eqpot.neighbors.cells import are_flat, close_open_directions, reduce_cells, wrap
 from eqpot.neighbors.registry import Builder, choose_builder
 from eqpot.neighbors.torch_cell_list import torch_cell_list
 
@@ -52,6 +52,9 @@ def find_pairs(
             sources, targets, shifts = _one_by_one(chosen, inside, cells, pbc, batch, reach)
         else:
             (sources, targets), shifts = chosen.build(inside, cells, pbc, batch, reach)  # type: ignore[arg-type, misc, call-arg]
+    except torch.OutOfMemoryError:
+        # Of a GPU: programs that choose the size of a batch wait for it.
+        raise
     except (RuntimeError, MemoryError) as error:
         raise NeighborError(
             f"The neighbour list of {len(positions)} atoms cannot be built ({error}); check the cell and the cutoff."
@@ -139,11 +142,7 @@ def _check_cells(cells: torch.Tensor, pbc: torch.Tensor) -> None:
             f"The structure{where} is periodic along lattice vector {'abc'[axis]}, which is zero; give it a length or set pbc to "
             "False there."
         )
-    # Directions alone: a needle cell has little volume and is still right.
-    directions = torch.where(pbc.unsqueeze(2), cells / torch.where(pbc, lengths, 1.0).unsqueeze(2), 0.0)
-    spread = torch.linalg.svdvals(directions)
-    smallest = spread.gather(1, (pbc.sum(1) - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
-    if (pbc.any(1) & (smallest < 1e-8)).any():
+    if are_flat(cells, pbc).any():
         raise NeighborError("The periodic lattice vectors are linearly dependent, so the cell has no volume; correct the cell.")
 
 
@@ -187,7 +186,7 @@ def _one_by_one(
             parts.append((sources, targets, shifts) if start == 0 else (sources + start, targets + start, shifts))
     if len(parts) == 1:
         return parts[0]
-    nothing = torch.zeros(0, dtype=torch.int64)
+    nothing = torch.zeros(0, dtype=torch.int64, device="cpu")
     parts.append((nothing, nothing, nothing.view(0, 3)))
     sources, targets, shifts = (torch.cat(column) for column in zip(*parts, strict=True))
     return sources, targets, shifts

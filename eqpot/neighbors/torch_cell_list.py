@@ -94,7 +94,9 @@ def _search(
     found_targets: list[torch.Tensor] = []
     for start in range(0, targets.shape[0], piece >> 6):
         some = targets[start : start + (piece >> 6)]
-        middle = (numbers.index_select(0, some).unsqueeze(1) + strides[start : start + (piece >> 6)] @ rows.t()).reshape(-1)
+        # Integers have no matrix product on a GPU.
+        offsets = (strides[start : start + (piece >> 6)].unsqueeze(1) * rows).sum(2)
+        middle = (numbers.index_select(0, some).unsqueeze(1) + offsets).reshape(-1)
         first = torch.searchsorted(numbers, middle - reach)
         candidates = torch.searchsorted(numbers, middle + reach, right=True) - first
         ends = torch.cumsum(candidates, 0)

@@ -55,9 +55,10 @@ def einstein(positions: np.ndarray, interval: float, window: tuple[float, float]
     positions: as in `mean_squared_displacement`, of the atoms to average over; interval: between frames, fs; window: first and last lag,
     fs, by default 10 % to 50 % of a block; the error is from the same slope in `n_blocks` consecutive blocks. Periodic cells slow
     diffusion down by k_B T 2.837 / (6 pi eta L), not corrected here (Yeh, Hummer, J. Phys. Chem. B 108, 15873 (2004)).
-    Raises DataError for too short a trajectory, ConfigError for a window that a block does not hold.
+    Raises DataError for too short a trajectory and one without atoms, ConfigError for an interval that is not positive and a window that a
+    block does not hold.
     """
-    lags = _window(len(positions), interval, window, n_blocks)
+    lags = _window(positions, interval, window, n_blocks)
     times = lags * interval
 
     def slope(part: np.ndarray) -> float:
@@ -89,7 +90,7 @@ def green_kubo(velocities: np.ndarray, interval: float, window: tuple[float, flo
     the derivative, so that the two differ where the interval is too long for the trapezoidal rule. Frenkel, Smit, Understanding
     Molecular Simulation, 2nd ed., eq. 4.4.11. Raises as `einstein` does.
     """
-    lags = _window(len(velocities), interval, window, n_blocks)
+    lags = _window(velocities, interval, window, n_blocks)
 
     def integral(part: np.ndarray) -> float:
         correlation = autocorrelation(part)[: lags[-1] + 1] / part.shape[1]
@@ -105,8 +106,13 @@ def _scatter(function: Callable[[np.ndarray], float], frames: np.ndarray, n_bloc
     return float(np.std(values, ddof=1) / np.sqrt(n_blocks))
 
 
-def _window(n_frames: int, interval: float, window: tuple[float, float] | None, n_blocks: int) -> np.ndarray:
+def _window(frames: np.ndarray, interval: float, window: tuple[float, float] | None, n_blocks: int) -> np.ndarray:
     """Return the lags of the window, in intervals, all of which lie in a block."""
+    n_frames, n_atoms = frames.shape[:2]
+    if n_atoms == 0:
+        raise DataError("The trajectory has no atoms, and diffusion is a mean over them; choose some.")
+    if not interval > 0:
+        raise ConfigError(f"The interval between frames is {interval:g} fs; it must be positive.")
     if n_blocks < 2:
         raise ConfigError(f"{n_blocks} blocks have no scatter; use 2 or more.")
     size = n_frames // n_blocks

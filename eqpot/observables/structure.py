@@ -53,7 +53,10 @@ class Shell:
 
 
 def first_shell(found: RadialDistribution, center: str, around: str) -> Shell | None:
-    """Return the first shell of atoms `around` about atoms `center`, or None where g(r) shows no peak or no minimum after it."""
+    """Return the first shell of atoms `around` about atoms `center`, or None where g(r) shows no peak or no minimum after it.
+
+    Peak and minimum are looked for in the mean of some bins; place and height of the peak are those of the highest bin there.
+    """
     values = found.values[center, around]
     smooth = uniform_filter1d(values, _SMOOTH)
     peaks = find_peaks(smooth, height=1.0, prominence=0.3)[0]
@@ -61,7 +64,9 @@ def first_shell(found: RadialDistribution, center: str, around: str) -> Shell | 
     valleys = valleys[valleys > peaks[0]] if len(peaks) else valleys
     if len(peaks) == 0 or len(valleys) == 0:
         return None
-    return Shell(float(found.radii[peaks[0]]), float(values[peaks[0]]), float(found.radii[valleys[0]]))
+    first = max(peaks[0] - _SMOOTH // 2, 0)
+    peak = first + int(values[first : peaks[0] + _SMOOTH // 2 + 1].argmax())
+    return Shell(float(found.radii[peak]), float(values[peak]), float(found.radii[valleys[0]]))
 
 
 def mean_distribution(found: Sequence[RadialDistribution]) -> RadialDistribution:
@@ -78,12 +83,16 @@ def radial_distribution(trajectory: Trajectory, r_max: float, bin_width: float =
     g_ab(r) = < V sum_{i in a} sum_{j in b} [r_ij in bin] > / (N_a N_b v), v the volume of the bin's shell (Allen, Tildesley, Computer
     Simulation of Liquids, 2nd ed., sec. 2.6). Images count, those of the atom itself included, so r_max, in Å, may exceed half the cell's
     width; beyond it the structure repeats itself. In a liquid of N_a atoms g_aa tends to 1 - 1 / N_a within that half.
-    Raises DataError for structures that are not periodic in all directions, ConfigError for a range without bins, NeighborError.
+    Raises DataError for structures that are not periodic in all directions and for no atoms or frames, ConfigError for a range without
+    bins, NeighborError.
     """
     if not 0 < bin_width <= r_max:
         raise ConfigError(f"Bins of {bin_width} Å up to {r_max} Å make no distribution; use 0 < bin width <= r_max.")
     if not trajectory.pbc.all():
         raise DataError("A structure with an open direction has no density, so no g(r); count its neighbours instead.")
+    if 0 in trajectory.positions.shape:
+        n_frames, n_atoms = trajectory.positions.shape[:2]
+        raise DataError(f"{n_frames} frames of {n_atoms} atoms have no distribution; give at least one of each.")
     n_bins = round(r_max / bin_width)
     edges = np.linspace(0.0, r_max, n_bins + 1)
     kinds, kind = np.unique(trajectory.numbers, return_inverse=True)

@@ -22,8 +22,8 @@ class Spectrum:
     """A vibrational density of states.
 
     wavenumbers [n], 1/cm, up to 1 / (2 c interval), beyond which vibrations are folded back; densities: symbol -> modes per 1/cm [n] of
-    all atoms of that element. Their sum `total` integrates to 3 n_atoms. resolution: width of a sharp line at half height, 1/cm.
-    n_segments: spectra that were averaged.
+    all atoms of that element. Their sum `total` integrates to 3 for each atom that moves. resolution: width of a sharp line at half
+    height, 1/cm. n_segments: spectra that were averaged.
     """
 
     wavenumbers: np.ndarray
@@ -57,12 +57,15 @@ def vibrational_spectrum(
 
     velocities: [n_frames, n_atoms, 3], Å/fs; numbers, masses: [n_atoms], amu; interval: between frames, fs; resolution: full width at half
     maximum of a sharp line, 1/cm, by default as fine as leaves four overlapping segments. Berens, Mackay, White, Wilson, J. Chem. Phys.
-    79, 2375 (1983), with k_B T from the velocities, so that S integrates to 3 n_atoms; the power spectrum is Welch's, with Hann
-    windows that overlap by half. It is classical, and has the intensities of neither infrared nor Raman. Velocity Verlet with a step dt
-    moves a line of angular frequency w to 2 arcsin(w dt / 2) / dt.
-    Raises ConfigError for a resolution that the trajectory is too short for, DataError for less than 16 frames and where nothing moves.
+    79, 2375 (1983), with k_B T from the velocities, so that S integrates to 3 for each atom that moves: those that are held in all frames
+    have no modes. The power spectrum is Welch's, with Hann windows that overlap by half. It is classical, and has the intensities of
+    neither infrared nor Raman. Velocity Verlet with a step dt moves a line of angular frequency w to 2 arcsin(w dt / 2) / dt.
+    Raises ConfigError for an interval that is not positive and for a resolution that the trajectory is too short for, DataError for less
+    than 16 frames and where nothing moves.
     """
     n_frames = len(velocities)
+    if not interval > 0:
+        raise ConfigError(f"The interval between frames is {interval:g} fs; it must be positive.")
     if n_frames < 16:
         raise DataError(f"{n_frames} frames have no spectrum; give at least 16.")
     finest = _HANN_WIDTH * WAVENUMBER / (n_frames * interval)
@@ -83,7 +86,7 @@ def vibrational_spectrum(
     total = sum(density.sum() for density in densities.values()) * step
     if total == 0:
         raise DataError("All velocities are zero, so they have no spectrum; give those of a run.")
-    scale = 3 * len(numbers) / total
+    scale = 3 * int(velocities.any(axis=(0, 2)).sum()) / total
     n_segments = 1 + (n_frames - length) // (length - length // 2)
     wavenumbers = step * np.arange(length // 2 + 1)
     return Spectrum(wavenumbers, {name: scale * density for name, density in densities.items()}, _HANN_WIDTH * step, n_segments)

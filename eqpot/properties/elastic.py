@@ -162,7 +162,7 @@ def elastic_constants(atoms: Atoms, strain: float = STRAIN, relaxation: str = "a
     if relaxation not in RELAXATIONS:
         raise ConfigError(f"There is no relaxation {relaxation!r} at each strain; choose one of {', '.join(RELAXATIONS)}.")
     if not atoms.pbc.all():
-        raise DataError("Elastic constants need a crystal, and this structure is not periodic in all three directions.")
+        raise DataError("Elastic constants need a crystal, and this structure is not periodic in all three directions; give one that is.")
     cell = primitive_cell(atoms)
     cell.calc = atoms.calc
     force, stress = float(np.linalg.norm(cell.get_forces(), axis=1).max()), float(abs(cell.get_stress()).max()) / GIGAPASCAL

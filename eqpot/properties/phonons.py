@@ -14,7 +14,7 @@ import ase.phonons
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
-from ase.dft.kpoints import BandPath, monkhorst_pack
+from ase.dft.kpoints import BandPath, monkhorst_pack, parse_path_string
 from scipy.ndimage import gaussian_filter1d
 
 from eqpot.errors import ConfigError, DataError, short
@@ -38,6 +38,8 @@ _AS_NEAR = 1e-3
 _AT_ONCE = 500
 """Wave vectors whose phases are in memory together."""
 _PATH_POINTS = 300
+_MOST_ATOMS = 20_000
+"""Of a supercell: forces decay long before, every displacement would take minutes, and the length is rather a mistake of units."""
 _MESH_LENGTHS = {1: 4000.0, 2: 200.0, 3: 60.0}
 """Å: wave vectors of the density of states are those of a wire, slab or crystal of about this size."""
 
@@ -109,19 +111,27 @@ def supercell(atoms: Atoms, length: float = LENGTH) -> tuple[int, int, int]:
     """Return how often a cell is repeated so that opposite faces are at least `length` apart, in Å; once in open directions.
 
     Odd numbers, as ASE makes the force constants of all cells symmetric for these alone. Every pair closer than half of `length`, less
-    the size of the cell, then stands in the supercell as it stands in the crystal.
+    the size of the cell, then stands in the supercell as it stands in the crystal. ConfigError for a length without sense.
     """
     if not 0 < length < math.inf:
         raise ConfigError(f"The supercell's length is {length:g} Å; it must be positive and finite.")
-    numbers = np.where(atoms.pbc, np.ceil(length / _heights(atoms) - 1e-9), 1).astype(int)
-    first, second, third = (int(number) + 1 - int(number) % 2 for number in numbers)
+    numbers = np.where(atoms.pbc, np.ceil(length / _heights(atoms) - 1e-9), 1)
+    odd = numbers + 1 - numbers % 2
+    # Python's floating-point numbers become infinite without a warning.
+    n_atoms = len(atoms) * math.prod(odd.tolist())
+    if n_atoms > _MOST_ATOMS:
+        raise ConfigError(
+            f"A length of {length:g} Å makes a supercell of {n_atoms:,.8g} atoms, above {_MOST_ATOMS:,}; choose a shorter one."
+        )
+    first, second, third = (int(number) for number in odd)
     return first, second, third
 
 
 def phonons(atoms: Atoms, length: float = LENGTH, displacement: float = DISPLACEMENT, path: str | None = None) -> Phonons:
-    """Compute the phonons of the primitive cell of `atoms`, which have a calculator; the structure is left as it is, its constraints out.
+    """Compute the phonons of `atoms`, which have a calculator; the structure is left as it is, its constraints out.
 
-    Force constants are central differences of forces, made symmetric, with the acoustic sum rule. length: see `supercell`.
+    Crystals are reduced to the primitive cell; slabs and wires are taken with the cell that is given. Force constants are central
+    differences of forces, made symmetric, with the acoustic sum rule. length: see `supercell`.
     path: special points such as `GXL` or `GX,UG`, by default ASE's for the lattice. The log warns of forces that act, and of
     imaginary modes. Raises ConfigError for settings without sense, DataError where the structure is not periodic.
     """
@@ -204,6 +214,8 @@ def nearest_images(of: ase.phonons.Phonons) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _band_path(atoms: Atoms, path: str | None) -> BandPath:
+    if path is not None and any(len(part) < 2 for part in parse_path_string(path)):
+        raise ConfigError(f"The path {path!r} goes nowhere in some part; name at least two special points a part, such as GX or GX,UG.")
     try:
         result = atoms.cell.bandpath(path, npoints=_PATH_POINTS, pbc=atoms.pbc)
     except KeyError as error:

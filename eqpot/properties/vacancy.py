@@ -3,7 +3,7 @@
 import numpy as np
 from ase import Atoms
 
-from eqpot.errors import DataError, SimulationError
+from eqpot.errors import ConfigError, DataError, SimulationError
 from eqpot.properties.relaxation import relax
 
 FMAX = 1e-3
@@ -16,10 +16,13 @@ def vacancy_energy(atoms: Atoms, index: int = 0) -> float:
 
     E(N - 1) - E(N) (N - 1) / N of a crystal of one element whose sites are all alike; the cell stays, the other atoms relax to FMAX, from
     places displaced by hundredths of an Å (the same at every call), since a vacancy may have less symmetry than its site. The structure
-    given is left as it is. Raises DataError where the structure is no crystal of one element, SimulationError where it does not relax.
+    given is left as it is. Raises DataError where the structure is no crystal of one element, ConfigError for an
+    atom that it does not have, SimulationError where it does not relax.
     """
     if not atoms.pbc.all() or len(set(atoms.numbers)) != 1 or len(atoms) < 2:
         raise DataError("The energy of a vacancy needs a supercell of a crystal of one element, periodic in all three directions.")
+    if not -len(atoms) <= index < len(atoms):
+        raise ConfigError(f"There is no atom {index} to leave out; the supercell's are 0 to {len(atoms) - 1}.")
     defect = atoms.copy()
     defect.set_constraint()
     del defect[index]

@@ -65,7 +65,8 @@ def vibrations(atoms: Atoms, displacement: float = DISPLACEMENT) -> Vibrations:
 
     Rigid translations and rotations are projected out of the Hessian: of a linear molecule five modes, of others six. Where atoms are
     fixed (FixAtoms) the others vibrate and nothing is projected. The log warns of forces that act, and of imaginary modes.
-    Raises ConfigError for a displacement without sense, DataError where the structure is periodic or nothing can vibrate.
+    Raises ConfigError for a displacement without sense, DataError where the structure is periodic, nothing can vibrate, or a constraint
+    is another one.
     """
     if not 0 < displacement <= 0.1:
         raise ConfigError(f"The displacement is {displacement:g} Å; choose more than 0 and at most 0.1.")
@@ -73,8 +74,12 @@ def vibrations(atoms: Atoms, displacement: float = DISPLACEMENT) -> Vibrations:
         raise DataError("The structure is periodic, so it has phonons and no vibrations of a molecule; ask for those.")
     fixed = np.zeros(len(atoms), dtype=bool)
     for constraint in atoms.constraints:
-        if isinstance(constraint, FixAtoms):
-            fixed[constraint.index] = True
+        if not isinstance(constraint, FixAtoms):
+            raise DataError(
+                f"The constraint {type(constraint).__name__} of the structure holds atoms only in part, and vibrations know of whole ones; "
+                "fix whole atoms, or take it out."
+            )
+        fixed[constraint.index] = True
     free = np.flatnonzero(~fixed).tolist()
     molecule = atoms.copy()
     molecule.set_constraint()

@@ -15,6 +15,12 @@ from eqpot.report.dynamics_run import FEWEST, DynamicsRun, Sample, read_run
 from eqpot.report.page import Page
 from eqpot.report.values import Finding, decimals, with_error
 
+_ENOUGH = 20
+"""Relaxation times of thermostat or barostat in a sample below which its errors are not to be believed."""
+
+_FAR = 4
+"""Errors between a mean and what the run keeps that are no chance, even where the error itself is known to a third."""
+
 _VELOCITIES_OF_LANGEVIN = (
     " Langevin dynamics sample positions at the temperature of the bath and leave velocities colder, by (ωΔt)²/4 for a vibration of "
     "angular frequency ω: with C-H and O-H bonds and steps of 1 fs, 2 to 3 %."
@@ -29,7 +35,7 @@ def report_dynamics(folder: str | Path, output: str | Path, discard: float | Non
 
     discard: equilibration that averages leave out at the start of each sample, ps; by default what makes the error of the mean smallest
     (`equilibration`), the longest of temperature, potential energy, pressure and volume. Raises DataError for a table or trajectory that
-    cannot be read, ConfigError for a discard beyond the run.
+    cannot be read, ConfigError for a discard that is negative or beyond the run.
     """
     folder = Path(folder)
     run = read_run(folder, discard)
@@ -39,7 +45,7 @@ def report_dynamics(folder: str | Path, output: str | Path, discard: float | Non
     page.figures(figures.over_time(run))
     samples = [sample for sample in run.samples if sample.n_rows >= FEWEST]
     if samples:
-        _averages(page, samples)
+        _averages(page, samples, run)
         _temperatures(page, samples, run.integrator == "langevin")
     framed = [sample for sample in samples if len(sample.trajectories[0].times) >= FEWEST]
     for section in (trajectories.structure, trajectories.motion, trajectories.vibrations, trajectories.torsions):
@@ -130,21 +136,65 @@ def _headline(page: Page, run: DynamicsRun) -> list[Finding]:
     return findings
 
 
-def _averages(page: Page, samples: list[Sample]) -> None:
+def _averages(page: Page, samples: list[Sample], run: DynamicsRun) -> None:
     blocks = "the replicas" if all(len(sample.trajectories) > 1 for sample in samples) else "ten blocks"
     page.heading(
         "Averages",
         f"± correlation: standard error of the mean from the statistical inefficiency; ± blocks: from {blocks}. Believe the larger one; "
-        "where they differ much, the run is short for its correlations.",
+        f"where they differ much, the run is short for its correlations.{_short_remark(samples, run)}{_far_remark(samples, run)}",
     )
+    has_kept = any(sample.temperature is not None for sample in samples)
     table = []
     for name, unit, label in figures.QUANTITIES:
         for sample in samples:
             if name in sample.thermo and np.ptp(sample.thermo[name]) > 0:
                 interval = float(np.median(np.diff(sample.thermo["time_fs"][0])))
                 where = f" at {sample.name}" if sample.name else ""
-                table.append((f"{label}, {unit}{where}", *_cells(average(sample.thermo[name]), interval)))
-    page.table(("quantity", "mean", "± correlation", "± blocks", "deviation", "correlation time, fs", "independent samples"), table)
+                mean, *others = _cells(average(sample.thermo[name]), interval)
+                kept = _kept(sample).get(name)
+                shown = ("–" if kept is None else f"{kept:g}",) if has_kept else ()
+                table.append((f"{label}, {unit}{where}", mean, *shown, *others))
+    kept_heading = ("kept",) if has_kept else ()
+    headings = ("quantity", "mean", *kept_heading, "± correlation", "± blocks", "deviation", "correlation time, fs", "independent samples")
+    page.table(headings, table)
+
+
+def _kept(sample: Sample) -> dict[str, float | None]:
+    """Return what thermostat and barostat keep, by column of the thermo table."""
+    return {"temperature_k": sample.temperature, "pressure_gpa": sample.pressure}
+
+
+def _short_remark(samples: list[Sample], run: DynamicsRun) -> str:
+    """Return a sentence where a sample is short for thermostat or barostat, whose slow swings it then holds few of."""
+    shortest = min(sample.end - sample.begin for sample in samples)
+    if run.relaxation is None or shortest >= _ENOUGH * run.relaxation[1]:
+        return ""
+    name, length = run.relaxation
+    which = "This sample is" if len(samples) == 1 else "The shortest of these samples is"
+    return (
+        f" {which} {shortest / 1000:.3g} ps long, less than {_ENOUGH} times the run's {name} of {length / 1000:g} ps: errors are then too "
+        "small as a rule."
+    )
+
+
+def _far_remark(samples: list[Sample], run: DynamicsRun) -> str:
+    """Return a sentence for each mean that lies far from what the run keeps; Langevin dynamics have their own about velocities."""
+    text = ""
+    if run.integrator == "langevin":
+        return text
+    for name, unit, label in figures.QUANTITIES:
+        for sample in samples:
+            kept = _kept(sample).get(name)
+            if kept is None or name not in sample.thermo or np.ptp(sample.thermo[name]) == 0:
+                continue
+            found = average(sample.thermo[name])
+            if abs(found.mean - kept) > _FAR * found.error:
+                where = f" at {sample.name}" if sample.name else ""
+                text += (
+                    f" The mean {label}{where} lies {abs(found.mean - kept) / found.error:.0f} errors from the {kept:g} {unit} that the "
+                    "run keeps: the sample is short or not in equilibrium."
+                )
+    return text
 
 
 def _cells(found: Average, interval: float) -> tuple[str, ...]:

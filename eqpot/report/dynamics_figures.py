@@ -227,7 +227,7 @@ def spectrum(samples: Mapping[str, Sequence[Spectrum]]) -> tuple[Figure, str]:
         last = max(last, min(1.1 * wavenumbers[np.nonzero(total > 0.01 * total.max())[0][-1]], wavenumbers[-1]))
     axes.set(xlim=(0, last), ylim=(0, None))
     axes.legend(frameon=False)
-    return figure, "Vibrational density of states; its integral is the number of degrees of freedom."
+    return figure, "Vibrational density of states; its integral is three for each atom that moves, its degrees of freedom."
 
 
 def torsions(profiles: Mapping[str, tuple[Torsion, FreeEnergy]]) -> list[tuple[Figure, str]]:

@@ -29,13 +29,14 @@ class Sample:
     """A group between two times of constant temperature and pressure, equilibration left out.
 
     name: what tells it from the run's other samples, empty if it is the only one; thermo: column -> [n_replicas, n_rows]; trajectories:
-    one a replica; temperature: what a thermostat keeps, K, or None; begin, end: fs.
+    one a replica; temperature, pressure: what thermostat (K) and barostat (GPa) keep, or None; begin, end: fs.
     """
 
     name: str
     thermo: dict[str, np.ndarray]
     trajectories: list[Trajectory]
     temperature: float | None
+    pressure: float | None
     begin: float
     end: float
 
@@ -66,7 +67,7 @@ class Group:
 class DynamicsRun:
     """A run folder. settings: of the dynamics, as far as the folder has them; has_ended: whether it has a summary.
 
-    integrator: None where the folder does not name it.
+    integrator: None where the folder does not name it; relaxation: the longest time of its thermostat and barostat, with its name, fs.
     """
 
     groups: list[Group]
@@ -74,6 +75,7 @@ class DynamicsRun:
     has_ended: bool
     has_schedule: bool
     integrator: str | None
+    relaxation: tuple[str, float] | None
 
     @property
     def samples(self) -> list[Sample]:
@@ -83,6 +85,8 @@ class DynamicsRun:
 def read_run(folder: str | Path, discard: float | None = None) -> DynamicsRun:
     """Read a run folder of `eqpot md`; errors as in `report_dynamics`, which tells what `discard` is, in ps."""
     folder = Path(folder)
+    if discard is not None and not discard >= 0:
+        raise ConfigError(f"{discard:g} ps are to be discarded; give 0 or more.")
     thermo = read_thermo(folder)
     if missing := _ALWAYS - thermo.keys():
         raise DataError(f"{folder / 'thermo.csv'} has no columns {', '.join(sorted(missing))}; name a run folder of `eqpot md`.")
@@ -109,7 +113,7 @@ def read_run(folder: str | Path, discard: float | None = None) -> DynamicsRun:
         windows = conditions.windows(systems[0], float(group.times[0]), float(group.times[-1]))
         group.samples.extend(_samples(group, windows, discard))
         groups.append(group)
-    return DynamicsRun(groups, settings, has_ended, conditions.has_schedule, conditions.integrator)
+    return DynamicsRun(groups, settings, has_ended, conditions.has_schedule, conditions.integrator, conditions.relaxation)
 
 
 def _settings(folder: Path) -> tuple[dict[str, Any], bool]:
@@ -127,12 +131,13 @@ def _settings(folder: Path) -> tuple[dict[str, Any], bool]:
 
 @dataclass(frozen=True)
 class _Window:
-    """A time of constant conditions, fs. thermostat: K, or None."""
+    """A time of constant conditions, fs. thermostat: K, or None; barostat: GPa, or None."""
 
     name: str
     begin: float
     end: float
     thermostat: float | None
+    barostat: float | None
 
 
 class _Conditions:
@@ -144,6 +149,16 @@ class _Conditions:
         self.settings, self.n_systems = Settings(**known), n_systems
         self.has_schedule = bool(self.settings.schedule) and self.settings.ensemble != "nve"
         self.integrator = self.settings.integrator if self.is_known else None
+
+    @property
+    def relaxation(self) -> tuple[str, float] | None:
+        """Name and length, fs, of the longest of the times in which thermostat and barostat act."""
+        if not self.is_known or self.settings.ensemble == "nve":
+            return None
+        if self.integrator == "langevin":
+            return ("1 / friction", 1000 / self.settings.friction) if self.settings.friction else None
+        names = ("thermostat_time", "barostat_time") if self.settings.ensemble == "npt" else ("thermostat_time",)
+        return max(((name, float(getattr(self.settings, name))) for name in names), key=lambda pair: pair[1])
 
     def at(self, system: int, time: float) -> tuple[float | None, float | None]:
         """Return what thermostat (K) and barostat (GPa) keep at a time in ps."""
@@ -169,7 +184,7 @@ class _Conditions:
         if len(set(names)) < len(names):
             names = [f"{name}, {first:g}–{last:g} ps" for name, (first, last) in zip(names, steady, strict=True)]
         return [
-            _Window(name if self.has_schedule else "", 1000 * first, 1000 * last, self.at(system, first)[0])
+            _Window(name if self.has_schedule else "", 1000 * first, 1000 * last, *self.at(system, first))
             for name, (first, last) in zip(names, steady, strict=True)
         ]
 
@@ -198,6 +213,10 @@ def _group_names(groups: Sequence[tuple[list[Trajectory], tuple[tuple[float | No
 
 def _per_atom(thermo: dict[str, np.ndarray], trajectory: Trajectory) -> dict[str, np.ndarray]:
     n_atoms = len(trajectory.numbers)
+    if not trajectory.pbc.all():
+        # Older folders hold those of the cell, which has no meaning along an open direction.
+        for name in ("pressure_gpa", "volume_ang3"):
+            thermo.pop(name, None)
     if "volume_ang3" in thermo:
         sides = np.cbrt(thermo["volume_ang3"])[..., None, None] * np.eye(3)
         thermo["density_g_per_cm3"] = density(trajectory.masses, sides)
@@ -226,7 +245,7 @@ def _samples(group: Group, windows: list[_Window], discard: float | None) -> lis
             raise ConfigError(f"{discard:g} ps are to be discarded of {length:g} ps of constant conditions; discard less.")
         name = ", ".join(part for part in (group.name, window.name) if part)
         frames = [trajectory.between(begin, window.end) for trajectory in group.trajectories]
-        samples.append(Sample(name, _between(group, begin, window.end), frames, window.thermostat, begin, window.end))
+        samples.append(Sample(name, _between(group, begin, window.end), frames, window.thermostat, window.barostat, begin, window.end))
     return samples
 
 

@@ -64,11 +64,12 @@ def structure(page: Page, samples: list[Sample]) -> list[Finding]:
             if shell is None:
                 continue
             numbers = [part.coordination_number(center, around, shell.end) for part in parts]
-            spread = float(np.std(numbers, ddof=1) / np.sqrt(len(numbers)))
+            # Where all parts have one number its rounding is no error.
+            spread = float(np.std(numbers, ddof=1) / np.sqrt(len(numbers))) if np.ptp(numbers) > 1e-9 else 0.0
             number = mean.coordination_number(center, around, shell.end)
             findings.append(Finding(f"{around} neighbours of {center}", name, number, spread, ""))
             label = f"{around} around {center}" + (f" at {name}" if name else "")
-            rows.append((label, f"{shell.peak:.2f}", f"{shell.height:.2f}", f"{shell.end:.2f}", with_error(number, max(spread, 5e-3))))
+            rows.append((label, f"{shell.peak:.2f}", f"{shell.height:.2f}", f"{shell.end:.2f}", with_error(number, spread)))
     if rows:
         page.table(("pair", "first peak, Å", "its height", "first minimum, Å", "neighbours up to there"), rows)
     return findings

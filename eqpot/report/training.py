@@ -87,10 +87,10 @@ def _read_columns(path: Path) -> dict[str, np.ndarray]:
 
 
 def _subtitle(header: ModelHeader, config: TrainConfig, metrics: dict[str, np.ndarray], timings: dict[str, np.ndarray]) -> str:
-    epochs, steps, seconds = int(metrics["epoch"][-1]), int(timings["step"][-1]), round(timings["seconds"][-1])
+    epochs, steps, seconds = int(metrics["epoch"][-1]), int(timings["step"][-1]), float(timings["seconds"][-1])
     return (
         f"{', '.join(header.elements)}; cutoff {header.cutoff} Å; {epochs:,} of {config.training.epochs:,} epochs, {steps:,} steps in "
-        f"{timedelta(seconds=seconds)} ({1000 * seconds / steps:.1f} ms a step)."
+        f"{timedelta(seconds=round(seconds))} ({1000 * seconds / steps:.1f} ms a step)."
     )
 
 

@@ -25,7 +25,9 @@ def decimals(error: float) -> int:
 
 
 def with_error(value: float, error: float) -> str:
-    """Return "value ± error", with two significant digits of the error."""
+    """Return "value ± error", with two significant digits of the error; the value alone where an error of zero says that none is known."""
+    if error == 0:
+        return f"{value:.3f}"
     if 0 < error < 1e-5:
         return f"{value:.4g} ± {error:.2g}"
     digits = decimals(error)

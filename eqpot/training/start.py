@@ -1,6 +1,7 @@
 """What a run starts from: the frames of its split, and a potential with fresh weights or those of a model file."""
 
 import fnmatch
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from eqpot.data import Frame, check_residuals, elements_of, fit_reference_energies, fit_scale, is_isolated_atom, read_frames
+from eqpot.data.doctor.labels import check_stress
 from eqpot.elements import symbols_of
 from eqpot.errors import ConfigError, DataError
 from eqpot.model_file import load_potential, read_header
@@ -16,6 +18,8 @@ from eqpot.network.build import build_network
 from eqpot.network.config import NetworkConfig
 from eqpot.potential import DTYPES, Potential
 from eqpot.training.config import TrainConfig
+
+logger = logging.getLogger(__name__)
 
 
 def read_split(config: TrainConfig) -> tuple[list[Frame], list[Frame]]:
@@ -38,8 +42,13 @@ def read_split(config: TrainConfig) -> tuple[list[Frame], list[Frame]]:
     else:
         n_valid = data.n_valid or max(1, round(0.05 * len(frames)))
     n_train = data.n_train if data.n_train is not None else len(frames) - n_valid
-    if data.n_train is data.n_valid is None and n_train < 1:
-        raise DataError(f"The files hold {len(frames)} frames, too few to keep some for validation; name others in data.valid.")
+    if data.n_train is None and n_train < 1:
+        held = "1 frame" if len(frames) == 1 else f"{len(frames)} frames"
+        raise DataError(
+            f"The files hold {held} to train on; add some."
+            if data.valid is not None
+            else f"The files hold {held}, too few to keep {n_valid} for validation and train on others; name others in data.valid."
+        )
     if n_train < 1 or n_train + n_valid > len(frames):
         raise DataError(
             f"{n_train} training and {n_valid} validation frames are asked for, and the files hold {len(frames)}; lower n_train or n_valid."
@@ -52,6 +61,8 @@ def read_split(config: TrainConfig) -> tuple[list[Frame], list[Frame]]:
         raise DataError(
             f"The validation frames hold elements that the training frames lack (atomic numbers {sorted(unknown)}); split differently."
         )
+    for finding in check_stress(train):
+        logger.warning("%s", finding.message)
     return train, valid
 
 

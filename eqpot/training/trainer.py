@@ -85,6 +85,7 @@ class Trainer:
         if checkpoint:
             self._restore(checkpoint)
         elif self.processes.is_first:
+            self._warn_of_warmup()
             self._make_folder()
         self.progress = self._progress(self.epoch)
 
@@ -174,6 +175,17 @@ class Trainer:
             return split_batches(order, settings.batch_size)
         n_edges = [self.samples[i].edge_index.shape[1] for i in order]
         return [[order[place] for place in batch] for batch in batches_by_size(n_edges, settings.batch_edges)]
+
+    def _warn_of_warmup(self) -> None:
+        settings = self.config.training
+        n_steps = settings.epochs * len(self._batches(0))
+        if settings.warmup_steps >= n_steps:
+            logger.warning(
+                "warmup_steps is %d, and the run has %d steps, so the learning rate never reaches its peak; lower training.warmup_steps or "
+                "raise training.epochs",
+                settings.warmup_steps,
+                n_steps,
+            )
 
     def _choose_step(self) -> Step:
         settings = self.config.training
@@ -300,7 +312,8 @@ class Trainer:
         differences = _differences(old, {**json.loads(self.config.model_dump_json()), "data files": described})
         if differences:
             raise ConfigError(
-                f"The run in {self.folder} was started with other settings ({'; '.join(differences)}); resume with the same ones."
+                f"The run in {self.folder} was started with other settings ({'; '.join(differences)}); resume with the same ones, or, to "
+                f"train longer or on other data, start a new run with init: {self._file('potential.safetensors')}."
             )
         with restoring(path):
             restore_attributes(self, _STATE, state)

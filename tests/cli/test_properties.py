@@ -171,18 +171,21 @@ def test_errors_of_all(eqpot, tmp_path, command, structure, arguments, fragments
         (("relax", "--structure", "slab.extxyz", "--cell", "full", "--pressure", "1"), ["open in some directions"]),
         (("relax", "--structure", "flat.extxyz", "--cell", "full"), ["no volume"]),
         (("relax", "--structure", "silicon.extxyz", "--trajectory", "taken"), ["taken exists"]),
-        (("relax", "--structure", "silicon.extxyz", "--trajectory", "out"), ["name two files"]),
+        (("relax", "--structure", "silicon.extxyz", "--trajectory", "out.extxyz"), ["name two files"]),
+        (("relax", "--structure", "silicon.extxyz", "-o", "out.cif"), ["out.cif is no name", "end in .extxyz or .xyz"]),
+        (("relax", "--structure", "silicon.extxyz", "--trajectory", "POSCAR"), ["POSCAR is no name"]),
         (("relax", "--structure", "overlap.xyz", "--potential", ETHANOL), ["on top of each other"]),
-        (("eos", "--structure", "slab.extxyz"), ["not periodic in all three"]),
+        (("eos", "--structure", "slab.extxyz"), ["not periodic in all three", "give one that is"]),
         (("eos", "--structure", "ethanol.xyz"), ["not periodic in all three"]),
         (("eos", "--structure", "silicon.extxyz", "--span", "2"), ["at most 0.3"]),
         (("eos", "--structure", "silicon.extxyz", "--relax", "all"), ["'all'", "shape"]),
-        (("elastic", "--structure", "slab.extxyz"), ["not periodic in all three"]),
+        (("elastic", "--structure", "slab.extxyz"), ["not periodic in all three", "give one that is"]),
         (("elastic", "--structure", "ethanol.xyz"), ["not periodic in all three"]),
         (("elastic", "--structure", "silicon.extxyz", "--strain", "1"), ["at most 0.05"]),
         (("elastic", "--structure", "silicon.extxyz", "--relax", "shape"), ["'shape'", "none"]),
         (("phonons", "--structure", "silicon.extxyz", "--displacement", "1"), ["at most 0.1"]),
         (("phonons", "--structure", "silicon.extxyz", "--path", "GQ"), ["'Q'", "G, K, L, U, W, X"]),
+        (("phonons", "--structure", "silicon.extxyz", "--path", "GX,"), ["'GX,'"]),
         (("phonons", "--structure", "ethanol.xyz", "--path", "GX"), ["--path"]),
     ],
 )
@@ -192,7 +195,7 @@ def test_errors_of_one(eqpot, tmp_path, arguments, fragments):
 
 def assert_refused(eqpot, tmp_path, arguments, fragments):
     before = set(tmp_path.iterdir())
-    defaults = {"--potential": SILICON, "-o": "out"}
+    defaults = {"--potential": SILICON, "-o": "out.extxyz" if arguments[0] == "relax" else "out"}
     given = [item for option, value in defaults.items() if option not in arguments for item in (option, value)]
     result = eqpot(*arguments, *given)
     assert result.exit_code == 1, result.output

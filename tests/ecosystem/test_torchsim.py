@@ -56,6 +56,17 @@ def test_a41_equals_the_calculator_and_conserves_energy():
     assert np.ptp(totals) / len(state.positions) < 2e-4
 
 
+def test_float32_states_without_a_kernel():
+    from torch_sim import io
+
+    from eqpot.engines.torchsim import EqpotModel
+
+    model = EqpotModel(random_potential([14]))
+    assert model.potential.fused_kernel() is None
+    energies = [model(io.atoms_to_state([bulk("Si")], torch.device("cpu"), dtype))["energy"] for dtype in (torch.float32, torch.float64)]
+    torch.testing.assert_close(*energies, rtol=1e-5, atol=1e-5)
+
+
 def test_the_deck(tmp_path):
     command = [sys.executable, ROOT / "md" / "engines" / "torchsim" / "silicon_nvt.py", "--steps", "20"]
     said = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True, timeout=300).stdout

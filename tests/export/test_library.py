@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eqpot import EqpotCalculator, load_potential
-from eqpot.errors import EqpotError
+from eqpot.errors import EqpotError, UnknownElementError
 from eqpot.export import library
 from eqpot.export.library import Library, export_library
 from eqpot.graph import edge_vectors
@@ -60,6 +60,22 @@ def test_what_is_not_finite_gives_nan(tmp_path, model_path):
     energies, gradient = Library(tmp_path / "p.so").evaluate(vectors, np.array([1, 1]), np.array([[1, 0], [0, 1]]))
     assert np.isnan(energies).all()
     assert np.isnan(gradient).all()
+
+
+def test_what_does_not_hold_together_is_refused(tmp_path, model_path):
+    export_library(model_path, tmp_path / "p.so", "float64")
+    loaded, vectors = Library(tmp_path / "p.so"), np.array([[1.0, 0, 0], [-1.0, 0, 0]])
+    for edges in ([[0, 1], [1, 0]], [[1, 2], [0, 1]], [[1, 0], [0, 2]], [[-1, 0], [0, 1]]):
+        with pytest.raises(EqpotError, match="not sorted by target, or lead to atoms"):
+            loaded.evaluate(vectors, np.array([6, 8]), np.array(edges))
+    with pytest.raises(UnknownElementError, match="not fitted to Si; it knows H, C, O"):
+        loaded.evaluate(vectors, np.array([6, 14]), np.array([[1, 0], [0, 1]]))
+
+
+def test_any_text_in_the_header(tmp_path, model_path):
+    save_potential(load_potential(model_path), tmp_path / "p.safetensors", {"note": 'a "run" \\ 🚀 \x7f9 ü\n'})
+    export_library(tmp_path / "p.safetensors", tmp_path / "p.so")
+    assert Library(tmp_path / "p.so").header["training"]["note"] == 'a "run" \\ 🚀 \x7f9 ü\n'
 
 
 def test_a40_a_library_that_differs_is_not_written(tmp_path, model_path, monkeypatch):

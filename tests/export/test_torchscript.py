@@ -60,6 +60,17 @@ def test_an_unknown_element_is_refused_by_the_exported_module(tmp_path, model_pa
         module(torch.zeros(1, 3, dtype=torch.float64), torch.tensor([79]), torch.zeros(3, 3, dtype=torch.float64), torch.zeros(3).bool())
 
 
+@pytest.mark.parametrize("cell", [np.zeros((3, 3)), [[5.0, 0, 0], [0, 5, 0], [5, 5, 0]]])
+def test_what_the_calculator_refuses_is_refused(tmp_path, model_path, cell):
+    export_torchscript(load_potential(model_path), tmp_path / "p.pt")
+    loaded, atoms = torch.jit.load(str(tmp_path / "p.pt")), ethanol()
+    places, numbers = torch.tensor(atoms.positions), torch.tensor(atoms.numbers)
+    with pytest.raises(torch.jit.Error, match="zero or linearly dependent"):
+        loaded(places, numbers, torch.tensor(np.array(cell)), torch.tensor([True, True, True]))
+    with pytest.raises(torch.jit.Error, match="NaN or infinity"):
+        loaded(places * torch.nan, numbers, torch.zeros(3, 3), torch.tensor([False, False, False]))
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_without_gradients_there_are_no_forces(tmp_path, model_path, mode):
     export_torchscript(load_potential(model_path), tmp_path / "p.pt")

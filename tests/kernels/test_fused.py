@@ -27,7 +27,7 @@ from eqpot.network.config import NetworkConfig
 from eqpot.network.fibre import OrientationGrid
 from eqpot.network.orientations import DESIGN_DEGREES, spherical_design
 from eqpot.potential import Potential
-from helpers import crystal, ethanol, random_potential
+from helpers import NETWORKS, crystal, ethanol, random_potential
 
 SHAPES = {
     "default": {},
@@ -475,8 +475,20 @@ def test_inference_mode_and_other_default_devices():
     assert potential.fused_kernel() is not None
     larger = build_graph(many_atoms(), 4.0)
     expected = potential(*larger.tensors())["energy"]
+    # A kernel that is yet to be made, and tables of pairs that are.
+    potential.fuse()
     with torch.device("meta"):
         torch.testing.assert_close(potential.evaluate(larger)["energy"], expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_forces_without_a_kernel_in_inference_mode(name):
+    potential = random_potential(config=NETWORKS[name])
+    expected = potential.evaluate(build_graph(ethanol(), potential.cutoff))
+    with torch.inference_mode():
+        found = potential.evaluate(build_graph(ethanol(), potential.cutoff), stresses=True)
+    for name, values in expected.items():
+        torch.testing.assert_close(found[name].clone(), values, rtol=1e-12, atol=1e-12)
 
 
 def test_reference_energies_may_be_a_column_of_a_table():

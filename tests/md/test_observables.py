@@ -7,6 +7,7 @@ from ase.build import bulk, molecule
 
 from eqpot.errors import ConfigError, DataError
 from eqpot.observables import (
+    RadialDistribution,
     Trajectory,
     autocorrelation,
     average,
@@ -257,6 +258,13 @@ def test_diffusion_needs_time():
         einstein(positions, 1.0)
     with pytest.raises(ConfigError, match="The window ends at 6 fs, a block at 6 fs"):
         green_kubo(positions, 1.0, window=(1.0, 6.0))
+    for interval in (0.0, -1.0):
+        with pytest.raises(ConfigError, match=f"interval between frames is {interval:g} fs; it must be positive"):
+            einstein(np.zeros((200, 2, 3)), interval)
+    with pytest.raises(DataError, match="no atoms"):
+        einstein(np.zeros((200, 0, 3)), 1.0)
+    with pytest.raises(DataError, match="0 frames"):
+        einstein(np.zeros((0, 2, 3)), 1.0)
     bound = einstein(np.zeros((200, 2, 3)), 1.0)
     assert (bound.coefficient, bound.error, bound.exponent) == (0.0, 0.0, 0.0)
 
@@ -301,8 +309,22 @@ def test_velocity_autocorrelation_of_one_frequency_is_a_cosine():
     np.testing.assert_allclose(weights[1], (light + heavy) / 2, atol=0.03)
 
 
+def test_atoms_that_are_held_have_no_modes():
+    numbers = np.array([1, 6, 6, 8])
+    masses = Atoms(numbers).get_masses()
+    velocities = oscillators([3000.0, 700.0, 700.0, 1000.0], 2000, 2.0, masses)
+    velocities[:, [2, 3]] = 0
+    spectrum = vibrational_spectrum(velocities, numbers, masses, 2.0)
+    assert spectrum.total.sum() * spectrum.wavenumbers[1] == pytest.approx(6.0)
+    assert spectrum.densities["C"].sum() * spectrum.wavenumbers[1] == pytest.approx(3.0, rel=1e-2)
+    assert not spectrum.densities["O"].any()
+
+
 def test_spectra_that_cannot_be_had_are_refused():
     numbers, masses, velocities = np.array([1]), np.ones(1), np.ones((100, 1, 3))
+    for interval in (0.0, -1.0, np.nan):
+        with pytest.raises(ConfigError, match="it must be positive"):
+            vibrational_spectrum(velocities, numbers, masses, interval)
     with pytest.raises(ConfigError, match="use 48 to 834 1/cm"):
         vibrational_spectrum(velocities, numbers, masses, 10.0, resolution=10.0)
     with pytest.raises(DataError, match="15 frames"):
@@ -368,6 +390,9 @@ def test_what_has_no_distribution_is_refused():
     slab = frames_of(np.zeros((1, 1, 3)), np.eye(3)[None], pbc=False)
     with pytest.raises(DataError, match="open direction"):
         radial_distribution(slab, 5.0)
+    for n_frames, n_atoms in ((0, 1), (1, 0)):
+        with pytest.raises(DataError, match=f"{n_frames} frames of {n_atoms} atoms have no distribution"):
+            radial_distribution(frames_of(np.zeros((n_frames, n_atoms, 3)), np.zeros((n_frames, 3, 3))), 5.0)
     with pytest.raises(ConfigError, match="0 < bin width"):
         radial_distribution(slab, 5.0, bin_width=0.0)
 
@@ -486,6 +511,19 @@ def test_the_first_shell_of_a_crystal():
     assert mean.n_frames == 20
     shell = first_shell(whole, "Si", "Si")
     assert shell.peak == pytest.approx(2.35, abs=0.1)
+    # As high as the figure shows it, though peaks are looked for in means of five bins.
+    assert shell.height == whole.values["Si", "Si"][whole.radii < 2.9].max()
     assert 2.7 < shell.end < 3.5
     assert whole.coordination_number("Si", "Si", shell.end) == pytest.approx(4.0)
     assert first_shell(radial_distribution(trajectory, 2.4), "Si", "Si") is None
+
+
+def test_the_height_of_a_narrow_peak_is_its_own():
+    """A mean of five bins is highest beside a peak of one bin that has a shoulder."""
+    values = np.ones(60)
+    values[:15] = 0
+    values[[18, 19, 20, 21]] = [3, 14.6, 4, 4]
+    values[25:30] = 0.2
+    found = RadialDistribution(np.linspace(0, 6, 61), {("Ar", "Ar"): values}, {("Ar", "Ar"): np.cumsum(values)}, 1)
+    shell = first_shell(found, "Ar", "Ar")
+    assert (shell.height, shell.peak) == pytest.approx((14.6, 1.95))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -63,6 +64,22 @@ def test_relaxation_at_each_volume(silicon):
     np.testing.assert_allclose(shape.energies, expected.energies, atol=1e-5)
 
 
+def test_a_shape_that_is_held_is_told(silicon, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert equation_of_state(silicon, points=5).largest_deviatoric_stress < 1e-3
+        assert caplog.text == ""
+        silicon.set_cell(silicon.cell.array * [1, 1, 1.02], scale_atoms=True)
+        for relaxation in ("none", "atoms"):
+            caplog.clear()
+            result = equation_of_state(silicon, points=5, relaxation=relaxation)
+            assert "beside the pressure want another; let the shape relax at each volume (--relax shape)" in caplog.text
+            # Strained by 2 % along z: 2 / 3 of that times C11 - C12, 94 GPa, beside the pressure, more where the volume is small.
+            assert 1.0 < result.largest_deviatoric_stress < 1.7
+        caplog.clear()
+        assert equation_of_state(silicon, points=5, relaxation="shape").largest_deviatoric_stress < 0.02
+        assert caplog.text == ""
+
+
 def test_files(silicon, tmp_path):
     result = equation_of_state(silicon, points=5)
     result.write(tmp_path)
@@ -73,6 +90,7 @@ def test_files(silicon, tmp_path):
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["bulk_modulus_gpa"] == result.bulk_modulus
     assert summary["volume_ang3_per_atom"] == result.volume / 2
+    assert summary["largest_deviatoric_stress_gpa"] == result.largest_deviatoric_stress
 
 
 @pytest.mark.parametrize(
@@ -87,7 +105,7 @@ def test_settings_without_sense(silicon, settings, message):
 def test_no_crystal_and_no_minimum(silicon, calculator):
     open_one = molecule("Si2H6")
     open_one.calc = calculator
-    with pytest.raises(DataError, match="not periodic in all three directions"):
+    with pytest.raises(DataError, match="not periodic in all three directions; give one that is"):
         equation_of_state(open_one)
     silicon.set_cell(silicon.cell * 1.04, scale_atoms=True)
     with pytest.raises(SimulationError, match="lowest at the smallest volume, .* no minimum"):

@@ -171,6 +171,12 @@ def test_supercells_are_odd_and_long_enough():
         ({"path": "GQ"}, "'GQ' goes through 'Q'.*G, K, L, U, W, X"),
         ({"path": "G"}, "goes nowhere"),
         ({"path": ""}, "goes nowhere"),
+        ({"path": "GX,"}, "'GX,' goes nowhere"),
+        ({"path": ","}, "',' goes nowhere"),
+        ({"path": "GX,,UG"}, "'GX,,UG' goes nowhere"),
+        ({"path": "GX,U"}, "'GX,U' goes nowhere"),
+        ({"length": 200.0}, "length of 200 Å makes a supercell of 524,286 atoms, above 20,000"),
+        ({"length": 1e200}, "supercell of inf atoms"),
     ],
 )
 def test_settings_without_sense(silicon, settings, message):

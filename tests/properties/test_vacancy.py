@@ -7,7 +7,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.lj import LennardJones
 
 from eqpot import EqpotCalculator
-from eqpot.errors import DataError, SimulationError
+from eqpot.errors import ConfigError, DataError, SimulationError
 from eqpot.properties import relax, vacancy_energy
 from helpers import ROOT, Noisy
 
@@ -77,6 +77,9 @@ def test_what_has_no_vacancy_energy(crystal):
         atoms.calc = crystal.calc
         with pytest.raises(DataError, match="supercell of a crystal of one element"):
             vacancy_energy(atoms)
+    n_atoms = len(crystal)
+    with pytest.raises(ConfigError, match=f"no atom {n_atoms} to leave out; the supercell's are 0 to {n_atoms - 1}"):
+        vacancy_energy(crystal, n_atoms)
 
 
 def test_a_vacancy_that_does_not_relax(crystal):

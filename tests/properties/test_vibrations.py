@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import Calculator, all_changes
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCartesian
 
 from eqpot import EqpotCalculator
 from eqpot.errors import ConfigError, DataError
@@ -108,6 +108,9 @@ def test_what_cannot_vibrate(ethanol):
     frozen.calc = ethanol.calc
     frozen.set_constraint(FixAtoms(range(9)))
     with pytest.raises(DataError, match="fixed"):
+        vibrations(frozen)
+    frozen.set_constraint([FixAtoms([0]), FixCartesian([1], (True, False, False))])
+    with pytest.raises(DataError, match="FixCartesian of the structure holds atoms only in part.*fix whole atoms, or take it out"):
         vibrations(frozen)
     with pytest.raises(ConfigError, match="displacement is 1 Å"):
         vibrations(ethanol, displacement=1.0)

@@ -1,12 +1,15 @@
 """The report of a dynamics run."""
 
 import csv
+import html
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk, molecule
 from ase.io.extxyz import write_xyz
 from typer.testing import CliRunner
 
@@ -92,8 +95,11 @@ def test_the_page_stands_alone_and_says_what_was_measured(gas):
     assert page.count("<svg") == 5 + 4 * 2
     thermo = {name: values[700:] for name, values in read_thermo(gas).items()}
     pressure = average(thermo["pressure_gpa"])
-    mean, correlated, blocks, deviation, time, independent = cells(page, "pressure, GPa")
+    mean, kept, correlated, blocks, deviation, time, independent = cells(page, "pressure, GPa")
     assert float(mean) == pytest.approx(pressure.mean, abs=1e-3)
+    assert kept == "0"
+    assert cells(page, "temperature, K")[1] == "300"
+    assert cells(page, "density, g/cm³")[1] == "–"
     assert float(correlated) == pytest.approx(pressure.standard_error, rel=0.05)
     assert float(blocks) == pytest.approx(pressure.block_error, rel=0.1)
     assert float(deviation) == pytest.approx(thermo["pressure_gpa"].std(ddof=1), rel=0.02)
@@ -122,6 +128,79 @@ def test_diffusion_and_temperatures_are_those_of_the_gas(gas):
     assert "96 degrees of freedom" in page
     assert "Langevin" not in page
     assert float(re.search(r"p = ([\d.e-]+);", page)[1]) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"barostat_time": 500.0}, "less than 20 times the run's barostat_time of 0.5 ps: errors are then too small as a rule."),
+        ({"barostat_time": 10.0, "thermostat_time": 200.0}, "less than 20 times the run's thermostat_time of 0.2 ps"),
+        ({"ensemble": "nvt", "friction": 5.0}, "less than 20 times the run's 1 / friction of 0.2 ps"),
+        ({"barostat_time": 100.0}, ""),
+        ({"ensemble": "nvt", "barostat_time": 1e4, "friction": 50.0}, ""),
+        ({"ensemble": "nve"}, ""),
+    ],
+)
+def test_a_run_that_is_short_for_its_thermostat_says_so(gas, tmp_path, settings, sentence):
+    """3 ps of it count."""
+    shutil.copytree(gas, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").write_text(json.dumps({"ensemble": "npt", "timestep": 1.0, "temperature": TEMPERATURE} | settings))
+    page = page_of(tmp_path / "run", discard=0.196)
+    assert ("This sample is 3 ps long, " in page) == bool(sentence)
+    assert html.escape(sentence) in page
+
+
+def test_a_mean_far_from_what_is_kept_is_told(gas, tmp_path):
+    shutil.copytree(gas, tmp_path / "run")
+    summary, thermo = {"ensemble": "npt", "timestep": 1.0, "temperature": TEMPERATURE}, read_thermo(gas)
+    pressure = average(thermo["pressure_gpa"])
+    for kept, is_told in ((pressure.mean - 3.5 * pressure.error, False), (pressure.mean + 6 * pressure.error, True)):
+        (tmp_path / "run" / "summary.json").write_text(json.dumps(summary | {"pressure": kept}))
+        page = page_of(tmp_path / "run", discard=0.0)
+        assert cells(page, "pressure, GPa")[1] == f"{kept:g}"
+        assert (f"The mean pressure lies 6 errors from the {kept:g} GPa that the run keeps" in page) == is_told
+        assert "The mean temperature lies" not in page
+    warm = {"ensemble": "nvt", "timestep": 1.0, "temperature": 200.0}
+    for method, is_told in (("nose_hoover", True), ("langevin", False)):
+        (tmp_path / "run" / "summary.json").write_text(json.dumps(warm | {"method": method}))
+        assert ("errors from the 200 K that the run keeps" in page_of(tmp_path / "run", discard=0.0)) == is_told
+
+
+def test_an_open_structure_in_a_cell_has_neither_pressure_nor_density(tmp_path):
+    boxed = ethanol()
+    boxed.center(vacuum=5.0)
+    potential = load_potential(ROOT / "potentials" / "ethanol" / "potential.safetensors")
+    settings = Settings(ensemble="nvt", timestep=0.5, seed=3, interval=2, steps=60)
+    for pbc, are_there in ((False, False), ((True, True, False), False), (True, True)):
+        boxed.pbc = pbc
+        row = Simulation(boxed, potential, settings).thermo()[0]
+        assert ({"pressure_gpa", "volume_ang3"} <= row.keys(), "pressure_gpa" in row) == (are_there, are_there)
+    boxed.pbc = False
+    assert "pressure_gpa" not in Simulation([boxed, molecule("H2O")], potential, settings).thermo()[0]
+    start_run(Simulation(boxed, potential, settings), tmp_path / "run").run()
+    # As older versions wrote it.
+    path = tmp_path / "run" / "thermo.csv"
+    first, *rows = path.read_text().splitlines()
+    columns = [f"{first},pressure_gpa,volume_ang3", *(f"{row},{0.01 * k},{1000 + k}" for k, row in enumerate(rows))]
+    path.write_text("\n".join(columns) + "\n")
+    names = {finding.name for finding in report_dynamics(tmp_path / "run", tmp_path / "page.html", 0.0)}
+    assert "temperature" in names
+    assert not names & {"pressure", "density", "volume"}
+    assert "<td>pressure" not in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_number_that_all_parts_share_has_no_error(tmp_path):
+    """Rock salt at rest: every block counts six neighbours."""
+    write_gas(tmp_path / "run", n_frames=100)
+    atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True) * 2
+    atoms.info = {}
+    with (tmp_path / "run" / "trajectory.extxyz").open("w") as file:
+        for frame in range(100):
+            atoms.info = {"step": frame, "time_fs": frame * INTERVAL}
+            write_xyz(file, [atoms], write_results=False)
+    findings = report_dynamics(tmp_path / "run", tmp_path / "page.html", 0.0)
+    assert "Cl neighbours of Na = 6.000" in [str(finding) for finding in findings]
+    assert cells((tmp_path / "page.html").read_text(encoding="utf-8"), "Cl around Na")[-1] == "6.000"
 
 
 def test_temperatures_that_are_not_canonical_are_seen(tmp_path):
@@ -181,6 +260,15 @@ def test_frames_too_far_apart_leave_motion_out(tmp_path):
 def test_what_cannot_be_reported_is_one_sentence(gas, tmp_path):
     with pytest.raises(ConfigError, match=r"9 ps are to be discarded of 3\.196 ps of constant conditions; discard less"):
         report_dynamics(gas, tmp_path / "page.html", discard=9.0)
+    for discard in ("nan", "-1"):
+        result = CliRunner().invoke(app, ["report", str(gas), "--discard", discard])
+        assert result.exit_code == 1
+        assert f"{discard} ps are to be discarded; give 0 or more" in " ".join(result.output.split())
+    table = (gas / "thermo.csv").read_bytes()
+    result = CliRunner().invoke(app, ["report", str(gas), "-o", str(gas / "thermo.csv")])
+    assert result.exit_code == 1
+    assert "does not end in .html" in " ".join(result.output.split())
+    assert (gas / "thermo.csv").read_bytes() == table
     result = CliRunner().invoke(app, ["report", str(gas), "--data", "x.extxyz"])
     assert result.exit_code != 0
     assert "neither --data nor --potential" in " ".join(result.output.split())

@@ -47,6 +47,26 @@ def test_the_page_stands_alone_and_says_what_was_measured(run):
     assert f"{errors['energy_mae_mev_per_atom']:.3g} <small>meV/atom" in page
     assert re.search(r"<td>shortest distance, Å</td><td>\d\.\d\d</td>", page)
     assert "n_channels: 8" in page
+    last = (run / "timings.csv").read_text().splitlines()
+    row = dict(zip(last[0].split(","), last[-1].split(","), strict=True))
+    # Of the seconds as they are: rounded ones of so short a run tell nothing.
+    assert f"({1000 * float(row['seconds']) / int(row['step']):.1f} ms a step)" in page
+    # A figure alone is as wide as one of two, and numbers keep their errors on one line.
+    assert "figure:only-child { max-width" in page
+    assert re.search(r"\.tile b \{[^}]*white-space: nowrap", page)
+
+
+def test_what_a_report_is_not_for_is_one_sentence(run, tmp_path):
+    metrics = (run / "metrics.csv").read_bytes()
+    for arguments, sentence in (
+        ((run, "--discard", "1"), "is no dynamics run, whose averages --discard is about; leave it out"),
+        ((run, "-o", run / "metrics.csv"), "does not end in .html; give it a name that does"),
+        ((tmp_path / "nowhere",), "There is no folder"),
+    ):
+        result = CliRunner().invoke(app, ["report", *map(str, arguments)])
+        assert result.exit_code == 1, result.output
+        assert sentence in " ".join(result.output.split())
+    assert (run / "metrics.csv").read_bytes() == metrics
 
 
 def test_a45_the_calibration_is_shown_where_there_is_one(run, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from eqpot.data.doctor.findings import Finding, first
 from eqpot.data.doctor.geometry import check_cells, check_distances, measure
-from eqpot.data.doctor.labels import check_energies, check_forces, check_missing
+from eqpot.data.doctor.labels import check_energies, check_forces, check_missing, check_stress
 from eqpot.data.doctor.twins import check_duplicates, check_leaks
 from eqpot.data.doctor.work import check_work
 from eqpot.data.frames import Frame
@@ -36,7 +36,7 @@ def examine_frames(train: Sequence[Frame], test: Sequence[Frame] = (), cutoff: f
     if not train:
         return []
     shapes, findings = measure(train, cutoff)
-    findings += check_missing(train) + check_forces(train) + check_energies(train) + check_work(train)
+    findings += check_missing(train) + check_forces(train) + check_stress(train) + check_energies(train) + check_work(train)
     findings += check_distances(train, shapes, cutoff) + check_cells(train) + check_duplicates(train, shapes)
     if test:
         test_shapes, refused = measure(test, cutoff)

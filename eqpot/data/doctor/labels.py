@@ -9,12 +9,16 @@ from eqpot.data.doctor.findings import Finding, first
 from eqpot.data.frames import Frame, elements_of
 from eqpot.data.reference_energies import LARGEST_RESIDUAL, composition
 from eqpot.elements import symbols_of
+from eqpot.units import GIGAPASCAL
 
 _NET_FORCE = 1e-3
 """eV/Å, of the sum of the forces over the number of atoms."""
 
 _LARGE_FORCE = 30.0
 """eV/Å."""
+
+_LARGE_STRESS = 0.6
+"""eV/Å^3, about 100 GPa: few solids are computed at more."""
 
 _OUTLYING = 20.0
 """Robust standard deviations (1.4826 times the median absolute deviation)."""
@@ -29,6 +33,19 @@ def check_missing(frames: Sequence[Frame]) -> list[Finding]:
             message = f"{len(missing)} of {len(frames)} frames have no {name}; they are left out of its part of the loss."
             findings.append(Finding("note" if name == "stress" else "warning", "labels", message, first(missing)))
     return findings
+
+
+def check_stress(frames: Sequence[Frame]) -> list[Finding]:
+    """Stresses so large that their unit is probably another."""
+    labelled = [(frame.origin, np.sqrt(np.mean(frame.stress**2))) for frame in frames if frame.stress is not None]
+    size = float(np.sqrt(np.mean([value**2 for _, value in labelled]))) if labelled else 0.0
+    if size <= _LARGE_STRESS:
+        return []
+    message = (
+        f"The root mean square of the stress is {size:.3g} eV/Å^3, or {size / GIGAPASCAL:.0f} GPa: is it in kbar or GPa? Name its unit in "
+        "data.units.stress."
+    )
+    return [Finding("warning", "stress", message, first(origin for origin, _ in sorted(labelled, key=lambda pair: -pair[1])))]
 
 
 def check_forces(frames: Sequence[Frame]) -> list[Finding]:

@@ -43,7 +43,15 @@ def check_work(frames: Sequence[Frame]) -> list[Finding]:
     if told:
         findings.append(told)
     strained = [step for step in steps if step.stress_work != 0]
-    if len(strained) < _FEWEST or (told and told.level == "error"):
+    if told and told.level == "error":
+        return findings
+    if len(strained) < _FEWEST:
+        if any(frame.stress is not None for frame in frames):
+            message = (
+                f"Sign and unit of the stress could not be checked: {len(strained)} pairs of like structures in different cells "
+                f"have energy, forces and stress, and {_FEWEST} are needed."
+            )
+            findings.append(Finding("note", "stress and energy", message))
         return findings
     change = np.array([step.energy - step.force_work for step in strained])
     work, volume = np.array([step.stress_work for step in strained]), np.array([step.volume for step in strained])

@@ -106,6 +106,8 @@ void PairEqpot::init_style() {
   if (!force->newton_pair) error->all(FLERR, "Pair style eqpot needs newton on: forces on ghost atoms go back to their owners");
   if (lacks_pairs())
     error->all(FLERR, "Pair style eqpot needs all pairs, and special_bonds takes those of bonded atoms out: use special_bonds lj/coul 1 1 1");
+  if (neighbor->exclude_setting())
+    error->all(FLERR, "Pair style eqpot needs all pairs: an atom that stays still takes part in the forces on others; leave out neigh_modify exclude");
   neighbor->add_request(this, NeighConst::REQ_FULL);
 }
 
