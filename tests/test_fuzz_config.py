@@ -102,7 +102,7 @@ def test_a36_a_tag_runs_no_code(tmp_path):
 BOMBS = {
     "merges": "a0: &a0 {x: 1}\n" + "".join(f"a{k + 1}: &a{k + 1} {{<<: [{', '.join(9 * [f'*a{k}'])}]}}\n" for k in range(30)),
     "aliases": "a0: &a0 [x]\n" + "".join(f"a{k + 1}: &a{k + 1} [{', '.join(9 * [f'*a{k}'])}]\n" for k in range(30)) + "freeze: *a30\n",
-    "aliases as paths": "".join(f"structures: &a{k} [*a{k - 1}, *a{k - 1}]\n" if k else "x: &a0 [x]\n" for k in range(30)),
+    "aliases as paths": "a0: &a0 [x]\n" + "".join(f"a{k + 1}: &a{k + 1} [*a{k}, *a{k}]\n" for k in range(29)) + "structures: *a29\n",
     "of itself": "data: &a {train: *a}\noutput: *a\n",
     "nested": "[" * 100_000,
     "nested mappings": "{a: " * 100_000,

@@ -199,17 +199,18 @@ def nearest_images(of: ase.phonons.Phonons) -> tuple[np.ndarray, np.ndarray]:
     A force in a supercell comes of all images of the displaced atom. It is taken for that of the nearest, and in equal parts where
     several are as near (Parlinski, Li and Kawazoe, Phys. Rev. Lett. 78, 4063 (1997)): other choices break the crystal's symmetry.
     """
-    atoms, numbers = of.atoms, np.array(of.supercell)
+    atoms, numbers, constants = of.atoms, np.array(of.supercell), of.D_N
+    assert constants is not None
     cells = of.compute_lattice_vectors().T
     ways = np.array(list(itertools.product(*(range(-2, 3) if periodic else [0] for periodic in atoms.pbc))))
     vectors = cells[:, None] + ways * numbers
-    shares: dict[tuple[int, ...], np.ndarray] = defaultdict(lambda: np.zeros(of.D_N.shape[1:]))
+    shares: dict[tuple[int, ...], np.ndarray] = defaultdict(lambda: np.zeros(constants.shape[1:]))
     for i, j in np.ndindex(len(atoms), len(atoms)):
         distances = np.linalg.norm(vectors @ atoms.cell.array + atoms.positions[j] - atoms.positions[i], axis=2)
         nearest = distances < distances.min(axis=1, keepdims=True) + _AS_NEAR
         pair = slice(3 * i, 3 * i + 3), slice(3 * j, 3 * j + 3)
         for cell, way in zip(*np.nonzero(nearest), strict=True):
-            shares[tuple(vectors[cell, way])][pair] += of.D_N[cell][pair] / nearest[cell].sum()
+            shares[tuple(vectors[cell, way])][pair] += constants[cell][pair] / nearest[cell].sum()
     return np.array(list(shares)), np.array(list(shares.values()))
 
 

@@ -23,8 +23,9 @@ h1 { font-size: 1.6rem; line-height: 1.25; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
 p { margin: .3rem 0 .8rem; color: var(--soft); max-width: 48rem; }
 .tiles { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.2rem 0; }
-.tile { flex: 1 1 auto; min-width: 10.5rem; background: #fff; border: 1px solid var(--line); border-radius: .6rem; padding: .8rem 1rem; }
-.tile b { display: block; font-size: 1.25rem; font-weight: 600; line-height: 1.2; white-space: nowrap; }
+.tile { flex: 1 1 auto; min-width: 10.5rem; max-width: 24rem; }
+.tile { background: #fff; border: 1px solid var(--line); border-radius: .6rem; padding: .8rem 1rem; }
+.tile b { display: block; font-size: clamp(1.05rem, 1.6vw, 1.25rem); font-weight: 600; line-height: 1.2; white-space: nowrap; }
 .tile b small { font-size: .7em; font-weight: 400; }
 .tile span { display: block; width: 0; min-width: 100%; color: var(--soft); font-size: .85rem; }
 .figures { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fit, minmax(min(21rem, 100%), 1fr)); }

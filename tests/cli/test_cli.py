@@ -1,19 +1,24 @@
 """The command line, as a user meets it: real processes, exit codes, one sentence on errors; A43."""
 
+import io
 import json
 import re
 import shlex
 import subprocess
 import sys
+from importlib.metadata import version
 
 import ase.io
 import pytest
 import typer
 import yaml
 from ase import Atoms
+from rich.console import Console
 
 from eqpot.cli.main import app
-from eqpot.model_file import read_header
+from eqpot.cli.md_view import DynamicsView
+from eqpot.md import Settings, Simulation, start_run
+from eqpot.model_file import load_potential, read_header
 from helpers import ETHANOL, SILICON, ethanol
 from reference_helpers import GOLDEN
 
@@ -48,6 +53,24 @@ def test_help_answers_without_torch(tmp_path):
     assert result.returncode == 0, result.stderr
     for name in ("train", "evaluate", "md", "relax", "eos", "phonons", "export", "convert"):
         assert name in result.stdout
+
+
+def test_version_answers_without_torch(tmp_path):
+    code = (
+        "import sys; sys.argv = ['eqpot', '--version']\nfrom eqpot.cli.main import app\n"
+        "try: app()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (result.returncode, result.stdout) == (0, f"eqpot {version('eqpot')}\n"), result.stderr
+
+
+@pytest.mark.parametrize(("n_systems", "what"), [(1, "of 9 atoms:"), (2, "of 2 systems, 18 atoms in all:")])
+def test_the_outcome_of_dynamics_counts_systems_and_atoms(tmp_path, model_path, n_systems, what):
+    simulation = Simulation([ethanol()] * n_systems, load_potential(model_path), Settings(seed=0, steps=2))
+    summary = start_run(simulation, tmp_path / "run").run()
+    shown = io.StringIO()
+    DynamicsView(simulation, Console(file=shown, width=1000)).conclude(summary)
+    assert what in shown.getvalue()
 
 
 def test_every_command_has_an_example_that_is_one_of_its_calls():
@@ -117,6 +140,8 @@ def test_fit_evaluate_run_export(tmp_path):
     # config.yaml still has the first number of steps.
     again = eqpot("md", "--resume", "md", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
+    assert "The run is finished, at step 30" in again.stdout
+    assert "ns/day" not in again.stdout
     assert json.loads((tmp_path / "md" / "summary.json").read_text())["steps"] == 30
     assert_one_sentence(eqpot("md", "--resume", "md", "--steps", "10", cwd=tmp_path), "--steps is 10", "asked for 30")
     (tmp_path / "md").rename(tmp_path / "2024")
@@ -170,9 +195,13 @@ def bad_inputs(tmp_path, model_path):
         (("md", "md.yaml", "dynamics.temperatures=5"), ["temperature"]),
         (("md", "md.yaml", "--steps", "5"), ["--resume"]),
         (("md",), ["configuration file", "--resume"]),
-        (("md", "--resume", "none"), ["no configuration file none/config.yaml"]),
+        (("md", "--resume", "none"), ["no run folder none"]),
+        (("md", "--resume", ".", "dynamics.steps=9"), ["only --steps can be given beside --resume"]),
+        (("md", "dynamics.steps=9"), ["configuration file comes first"]),
+        (("md", "md.yaml", "dynamics.pressure=1"), ["dynamics.pressure is 1.0", "does not use it"]),
         (("export", "MODEL", "-o", "x.pt", "--format", "onnx"), ["'onnx'", "torchscript"]),
         (("export", "MODEL", "-o", "missing/x.pt"), ["missing"]),
+        (("train", "training.epochs=3"), ["configuration file comes first"]),
         (("train", "none.yaml"), ["no configuration file none.yaml"]),
     ],
 )

@@ -192,6 +192,20 @@ def test_a44_stress_of_other_sign_unit_or_with_a_pressure_missing():
     assert missing == pytest.approx(3.0, abs=0.15)
 
 
+def test_a44_stress_so_large_that_its_unit_is_another():
+    frames = argon()
+    kbar = [changed(f, stress=f.stress / (0.1 * GIGAPASCAL) + np.eye(3)) for f in frames]
+    assert "is it in kbar or GPa" in found(kbar, "stress", "warning")[0].message
+    assert not found(frames, "stress")
+
+
+def test_a44_stress_that_cannot_be_checked_is_said():
+    (note,) = found(argon(), "stress and energy")
+    assert note.level == "note"
+    assert "could not be checked: 0 pairs" in note.message
+    assert not found([changed(f, stress=None) for f in argon()], "stress and energy")
+
+
 def test_a44_reading_goes_on_after_a_bad_frame_and_names_unused_labels(tmp_path):
     frames = ase.io.read(SILICON, ":4")
     for atoms in frames:

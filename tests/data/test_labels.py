@@ -53,6 +53,22 @@ def test_a19_labels_that_are_missing_in_a_frame_are_masked(tmp_path, caplog):
     assert batch.stress[1:].abs().max() == 0
 
 
+def test_a_stress_under_another_name_is_warned_of(tmp_path, caplog):
+    path = written(tmp_path, crystal(-1.0, 0.5, REF_stress=np.eye(3)))
+    read_frames(path, KEYS)
+    assert "also holds REF_stress, which is not used; name it with stress_key or virial_key" in caplog.text
+    caplog.clear()
+    assert read_frames(path, LabelKeys("E", "F", None))[0].stress is None
+    assert read_frames(path, LabelKeys("E", "F", "REF_stress"))[0].stress is not None
+    assert not caplog.text
+
+
+def test_isolated_atoms_need_no_forces_and_no_warning(tmp_path, caplog):
+    atom = Atoms("H", info={"E": -1.0})
+    read_frames(written(tmp_path, crystal(-1.0, 0.5), atom), KEYS)
+    assert not caplog.text
+
+
 def test_a16_a_frame_without_energy_and_forces_is_an_error(tmp_path):
     path = written(tmp_path, crystal(-1.0, 0.5), crystal(None, None, dft=-2.0))
     with pytest.raises(DataError, match="frame 1: neither an energy nor forces; the keys there are: dft"):

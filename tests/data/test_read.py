@@ -141,6 +141,22 @@ def test_structures_of_pymatgen_are_read(tmp_path):
         read_structure(tmp_path / "l.json")
 
 
+def test_of_several_structures_the_last_is_taken_or_the_one_that_is_named(tmp_path, caplog):
+    path = tmp_path / "two.xyz"
+    ase.io.write(path, [Atoms("H"), Atoms("O")], format="extxyz")
+    assert read_structure(path).symbols[0] == "O"
+    assert "two.xyz holds several structures; the last is taken" in caplog.text
+    caplog.clear()
+    assert read_structure(f"{path}@0").symbols[0] == "H"
+    assert read_structure(f"{path}@-1").symbols[0] == "O"
+    with pytest.raises(DataError, match="two.xyz holds no structure 2"):
+        read_structure(f"{path}@2")
+    for name in ("one@3.xyz", "one.vasp", "one.traj"):
+        ase.io.write(tmp_path / name, Atoms("H", cell=[5, 5, 5], pbc=True))
+        assert len(read_structure(tmp_path / name)) == 1
+    assert not caplog.text
+
+
 def test_frames_that_cannot_be_learned_from_are_refused(tmp_path):
     stress = {"dft_stress": np.eye(3)}
     molecule, skew, unknown = labelled(1, **stress), labelled(1, dft_stress=np.arange(9.0)), labelled(1)

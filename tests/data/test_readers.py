@@ -14,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from pymatgen.core import Lattice, Structure
 
+from eqpot import EqpotCalculator
 from eqpot.data import LabelKeys, Units, read_frames
 from eqpot.data.read import read_structure
 from eqpot.errors import DataError
@@ -86,6 +87,14 @@ def test_databases_hold_labels_in_results_pairs_and_data(tmp_path):
     other = read_frames(tmp_path / "a.db", LabelKeys("dft_energy", "dft_forces"))
     assert [frame.energy for frame in other] == [-3.0, -4.0]
     assert (other[1].forces == 2).all()
+
+
+def test_databases_know_the_calculator_by_the_name_of_ase(tmp_path):
+    atoms = Atoms("H", cell=[5, 5, 5], calculator=EqpotCalculator("ethanol"))
+    atoms.get_potential_energy()
+    with ase.db.connect(tmp_path / "a.db") as database:
+        database.write(atoms)
+        assert database.get(calculator="eqpot").calculator == "eqpot"
 
 
 def test_mlearn_json_is_read_in_the_units_of_vasp():

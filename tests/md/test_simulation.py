@@ -240,10 +240,35 @@ def test_a29_settings_that_cannot_be_meant_are_refused(arguments, message):
         Settings(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ensemble": "nvt", "pressure": 1.0}, r"dynamics.pressure is 1.0, and langevin \(nvt\) does not use it.*cell_rescaling \(npt\)"),
+        ({"ensemble": "nve", "friction": 1.0}, r"dynamics.friction is 1.0, and velocity_verlet \(nve\) .*: langevin \(nvt\)"),
+        ({"ensemble": "nvt", "thermostat_time": 50.0}, "dynamics.thermostat_time"),
+        ({"ensemble": "npt", "method": "martyna_tobias_klein", "bulk_modulus": 50.0}, "dynamics.bulk_modulus"),
+        ({"ensemble": "nvt", "cell": "full"}, "dynamics.cell"),
+    ],
+)
+def test_keys_that_the_integrator_does_not_use_are_refused_in_new_runs(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        Settings(**arguments).check_new()
+
+
+def test_keys_that_are_used_or_defaults_are_kept(caplog):
+    for ensemble, method in METHODS:
+        # What a run folder holds: every key.
+        Settings(**Settings(ensemble=ensemble, method=method, temperature=500.0).model_dump()).check_new()
+    Settings(ensemble="npt", pressure=1.0, cell="full", thermostat_time=50.0, barostat_time=500.0, bulk_modulus=50.0).check_new()
+    assert not caplog.text
+    Settings(steps=20, interval=30).check_new()
+    assert "interval is 30, and the run has 20 steps" in caplog.text
+
+
 def test_lists_must_have_one_value_for_each_system(model_path):
     with pytest.raises(ConfigError, match="temperature lists 2 values for 3 systems"):
         Simulation([ethanol()] * 3, load_potential(model_path), Settings(temperature=[1.0, 2.0]))
-    with pytest.raises(ConfigError, match="seed lists 2 values for 1 systems"):
+    with pytest.raises(ConfigError, match="seed lists 2 values for 1 system;"):
         Simulation(ethanol(), load_potential(model_path), Settings(seed=[1, 2]))
 
 

@@ -175,7 +175,7 @@ def test_supercells_are_odd_and_long_enough():
         ({"path": ","}, "',' goes nowhere"),
         ({"path": "GX,,UG"}, "'GX,,UG' goes nowhere"),
         ({"path": "GX,U"}, "'GX,U' goes nowhere"),
-        ({"length": 200.0}, "length of 200 Å makes a supercell of 524,286 atoms, above 20,000"),
+        ({"length": 200.0}, "length of 200 Å makes a supercell of 549,250 atoms, above 20,000"),
         ({"length": 1e200}, "supercell of inf atoms"),
     ],
 )

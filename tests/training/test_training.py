@@ -13,7 +13,7 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from eqpot import load_potential
-from eqpot.config_file import load_config
+from eqpot.config_file import load_config, parse_yaml
 from eqpot.data import label_graphs, read_frames
 from eqpot.errors import ConfigError, DataError, EqpotError, ModelFileError
 from eqpot.model_file import read_header
@@ -117,6 +117,28 @@ def test_a39_resume_refuses_another_configuration(tmp_path):
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(ModelFileError, match="cannot be read"):
         Trainer(config(tmp_path), resume=True)
+
+
+def test_resume_says_how_to_train_longer(tmp_path):
+    Trainer(config(tmp_path))
+    with pytest.raises(ConfigError, match="epochs: 6 -> 7.*or on other data, start a new run with init: .*potential.safetensors"):
+        Trainer(config(tmp_path, training={"epochs": 7}), resume=True)
+
+
+def test_a_warm_up_longer_than_the_run_is_warned_of(tmp_path, caplog):
+    Trainer(config(tmp_path))
+    assert "warmup_steps" not in caplog.text
+    Trainer(config(tmp_path, "other", training={"warmup_steps": 24}))
+    assert "warmup_steps is 24, and the run has 24 steps, so the learning rate never reaches its peak" in caplog.text
+
+
+def test_a_stress_in_another_unit_is_warned_of(tmp_path, caplog):
+    frames = ase.io.read(SILICON, ":4")
+    for atoms in frames:
+        atoms.calc.results["stress"] = 1600.0 * atoms.get_stress() + 1.0
+    ase.io.write(tmp_path / "kbar.extxyz", frames)
+    read_split(config(tmp_path, data={"train": str(tmp_path / "kbar.extxyz"), "n_train": 3, "n_valid": 1}))
+    assert "is it in kbar or GPa" in caplog.text
 
 
 def test_an_existing_run_folder_is_left_alone(tmp_path):
@@ -304,6 +326,7 @@ def test_batches_hold_every_frame_once_and_never_one_alone():
     ("changes", "message"),
     [
         ({"data": {"n_train": 200}}, "200 training and 10 validation frames are asked for, and the files hold 120"),
+        ({"data": {"n_train": None, "n_valid": 121}}, "The files hold 120 frames, too few to keep 121 for validation.*data.valid"),
         ({"data": {"reference_energies": "least_squares"}}, "rank 1"),
         ({"network": {"cutoff": 0.5}}, "closer than the cutoff"),
         ({"data": {"train": "none.npz"}}, "There is no data file none.npz"),
@@ -338,6 +361,25 @@ def test_a38_an_unknown_key_gets_the_nearest_known_one(tmp_path):
         load_config(TrainConfig, write_yaml(path, {**SETTINGS, "output": "x", "networks": {}}))
 
 
+@pytest.mark.parametrize(
+    ("override", "suggestion"),
+    [
+        ("epochs=3", "; the nearest known key is 'training.epochs'"),
+        ("epoch=3", "; the nearest known key is 'training.epochs'"),
+        ("lr=3", "; the nearest known key is 'training.learning_rate'"),
+        ("network.r_max=3", "; the nearest known key is 'network.cutoff'"),
+        ("training.max_epochs=3", "; the nearest known key is 'training.epochs'"),
+        ("energy_weight=3", "; the nearest known key is 'training.energy_weight'"),
+        ("zzz=3", "; the keys there are output, seed, dtype, device, init, data, network, training."),
+    ],
+)
+def test_a38_keys_of_other_levels_and_names_are_suggested(tmp_path, override, suggestion):
+    path = write_yaml(tmp_path / "c.yaml", {**SETTINGS, "output": "x"})
+    with pytest.raises(ConfigError) as caught:
+        load_config(TrainConfig, path, [override])
+    assert suggestion in str(caught.value)
+
+
 def test_overrides_reach_nested_keys_and_are_checked(tmp_path):
     path = write_yaml(tmp_path / "c.yaml", {**SETTINGS, "output": "x"})
     overrides = ["training.learning_rate=1e-4", "network.n_blocks=3", "data.split=ordered", "output=2026-11-23"]
@@ -365,9 +407,18 @@ def test_unreadable_configurations(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [1,")
     with pytest.raises(ConfigError, match="cannot be read as YAML"):
         load_config(TrainConfig, tmp_path / "bad.yaml")
+    (tmp_path / "twice.yaml").write_text("output: a\ndata:\n  train: b\n  train: c\n")
+    with pytest.raises(ConfigError, match="the key 'train' stands twice"):
+        load_config(TrainConfig, tmp_path / "twice.yaml")
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(ConfigError, match="keys and values"):
         load_config(TrainConfig, tmp_path / "list.yaml")
+
+
+def test_merged_keys_may_be_given_again():
+    text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, y: 4}\nd: {<<: [*a, *b], <<: *b, x: 5}\n"
+    read = parse_yaml(text)
+    assert (read["b"], read["c"], read["d"]) == ({"x": 3, "y": 2}, {"x": 3, "y": 4}, {"x": 5, "y": 2})
 
 
 def test_metrics_are_means_over_the_right_things():

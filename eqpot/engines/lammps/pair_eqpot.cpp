@@ -106,9 +106,14 @@ void PairEqpot::init_style() {
   if (!force->newton_pair) error->all(FLERR, "Pair style eqpot needs newton on: forces on ghost atoms go back to their owners");
   if (lacks_pairs())
     error->all(FLERR, "Pair style eqpot needs all pairs, and special_bonds takes those of bonded atoms out: use special_bonds lj/coul 1 1 1");
+  neighbor->add_request(this, NeighConst::REQ_FULL);
+}
+
+/* Exclusions are known when lists are made, and not before. */
+void PairEqpot::init_list(int id, NeighList *made) {
+  Pair::init_list(id, made);
   if (neighbor->exclude_setting())
     error->all(FLERR, "Pair style eqpot needs all pairs: an atom that stays still takes part in the forces on others; leave out neigh_modify exclude");
-  neighbor->add_request(this, NeighConst::REQ_FULL);
 }
 
 /* Whether the neighbour list leaves out pairs of this potential's atoms: where both factors of bonded pairs are zero, LAMMPS drops them. */
