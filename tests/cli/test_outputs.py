@@ -18,17 +18,17 @@ from training_runs import settings
 OUTPUTS = {
     "train": ("train", "train.yaml", "output=OUT"),
     "md": ("md", "md.yaml", "output=OUT"),
-    "relax": ("relax", "--potential", "p.safetensors", "--structure", "a.xyz", "--steps", "2", "-o", "OUT"),
+    "relax": ("relax", "--potential", "p.safetensors", "--structure", "a.xyz", "--steps", "2", "-o", "OUT.extxyz"),
     "eos": ("eos", "--potential", "silicon", "--structure", "crystal.extxyz", "-o", "OUT", "--points", "5"),
     "phonons": ("phonons", "--potential", "p.safetensors", "--structure", "a.xyz", "-o", "OUT"),
     "elastic": ("elastic", "--potential", "silicon", "--structure", "crystal.extxyz", "-o", "OUT"),
     "export": ("export", "p.safetensors", "-o", "OUT"),
     "compress": ("compress", "p.safetensors", "-o", "OUT", "--data", "frames.extxyz", "--spacing", "0.3"),
-    "calibrate": ("calibrate", "p.safetensors", "--train", "frames.extxyz", "--valid", "frames.extxyz", "-o", "OUT"),
+    "calibrate": ("calibrate", "p.safetensors", "--train", "frames.extxyz", "--valid", "valid.extxyz", "-o", "OUT"),
     "passport": ("passport", "p.safetensors", "--structure", "a.xyz", "--picoseconds", "0.1"),
     "new train": ("new", "train", "frames.extxyz", "-o", "OUT"),
     "new md": ("new", "md", "a.xyz", "--potential", "p.safetensors", "-o", "OUT"),
-    "report": ("report", "run", "-o", "OUT"),
+    "report": ("report", "run", "-o", "OUT.html"),
     "convert": ("convert", "ponita", str(GOLDEN / "A_small_weights.npz"), str(GOLDEN / "A_small_config.json"), "-o", "OUT"),
     "select": ("select", "p.safetensors", "frames.extxyz", "-n", "2", "-o", "OUT"),
     "evaluate": ("evaluate", "p.safetensors", "frames.extxyz", "--json", "OUT"),
@@ -47,6 +47,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "taken").touch()
     frames = ase.io.read(ETHANOL, ":6", format="rmd17")
     ase.io.write("frames.extxyz", frames)
+    ase.io.write("valid.extxyz", ase.io.read(ETHANOL, "6:9", format="rmd17"))
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(settings("unused", data={"n_train": 3, "n_valid": 1}, training={"epochs": 1})))
     dynamics = {"potential": "p.safetensors", "structures": "a.xyz", "output": "unused", "dynamics": {"steps": 1}}
     (tmp_path / "md.yaml").write_text(yaml.safe_dump(dynamics))
