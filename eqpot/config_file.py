@@ -96,8 +96,8 @@ def _parse_value(override: str, text: str) -> Any:
         value = parse_yaml(text)
     except ValueError as error:
         raise ConfigError(f"The value of the override {override!r} is not valid YAML.") from error
-    if isinstance(value, str):
-        # YAML 1.1 takes 1e-3 for a string; the command line's user means a number.
+    if value == text:
+        # YAML 1.1 takes 1e-3 for a string; the command line's user means a number, unless it stands in quotes.
         try:
             return float(value)
         except ValueError:

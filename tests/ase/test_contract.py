@@ -192,4 +192,4 @@ def test_ase_knows_no_option_that_the_calculator_does_not(model_path):
     for option in ("restart", "label", "atoms", "directory", "cutoff"):
         with pytest.raises(TypeError):
             EqpotCalculator(model_path, **{option: None})
-    assert importlib.import_module("eqpot").EqpotCalculator(model_path).name == "eqpotcalculator"
+    assert importlib.import_module("eqpot").EqpotCalculator(model_path).name == "eqpot"

@@ -386,6 +386,7 @@ def test_overrides_reach_nested_keys_and_are_checked(tmp_path):
     loaded = load_config(TrainConfig, path, overrides)
     assert (loaded.training.learning_rate, loaded.network.n_blocks, loaded.data.split) == (1e-4, 3, "ordered")
     assert loaded.output == Path("2026-11-23")
+    assert load_config(TrainConfig, path, ['output="2024"']).output == Path("2024")
     for override, message in (
         ("training.epochs", "key=value"),
         ("seed.x=1", "goes below 'seed'"),
