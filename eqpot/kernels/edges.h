@@ -15,9 +15,9 @@ INLINE int edge_geometry(const Model *model, const real *r, Edge *edge) {
     if (!(length < cutoff)) return 0;
     edge->inverse_length = 1 / length;
     for (int d = 0; d < 3; d++) edge->u[d] = r[d] * edge->inverse_length;
-    real x = length / cutoff, x5 = x * x * x * x * x;
-    real window = 1 + x5 * x * (-28 + x * (48 - 21 * x));
-    real window_slope = -168 * x5 * (1 - x) * (1 - x) / cutoff;
+    real x = length / cutoff, rest = 1 - x;
+    real window = rest * rest * rest * (1 + x * (3 + x * (6 + x * (10 + x * (15 + 21 * x)))));
+    real window_slope = -168 * x * x * x * x * x * rest * rest / cutoff;
     real position = length * spacing;
     edge->knot = (int)position;
     /* Uniform quintic B-splines (de Boor, A Practical Guide to Splines) and their derivatives. */

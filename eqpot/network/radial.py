@@ -9,10 +9,11 @@ from torch import nn
 def smooth_window(lengths: torch.Tensor, cutoff: float) -> torch.Tensor:
     """Return 1 - 28 u^6 + 48 u^7 - 21 u^8 with u = r / cutoff, zero beyond (Gasteiger et al. 2020, eq. 8, p = 6).
 
-    The value and its first two derivatives vanish at the cutoff, so energies, forces and Hessians are continuous there.
+    The value and its first two derivatives vanish at the cutoff, so energies, forces and Hessians are continuous there. Computed as a
+    multiple of (1 - u)^3, as near the cutoff the terms of the sum cancel to less than they are rounded to.
     """
     u = lengths / cutoff
-    window = 1 + u**6 * (-28 + u * (48 - 21 * u))
+    window = (1 - u) ** 3 * (1 + u * (3 + u * (6 + u * (10 + u * (15 + 21 * u)))))
     return torch.where(u < 1, window, torch.zeros_like(window))
 
 

@@ -78,6 +78,17 @@ def test_float32_stays_within_its_rounding():
     assert (fused["forces"] - eager["forces"]).abs().max() < 1e-5 * eager["forces"].abs().max()
 
 
+@pytest.mark.parametrize("path", ["fused", "eager"])
+def test_float32_is_smooth_at_the_cutoff(path):
+    """What is small there is right in its leading digits: a window whose terms cancel leaves rounding errors, 11 % at 4 mÅ."""
+    potential, exact = fused_potential(torch.float32), fused_potential()
+    for distance in (0.1, 0.02, 0.004, 0.001):
+        graph = build_graph(Atoms("CO", [[0, 0, 0], [exact.cutoff - distance, 0, 0]]), exact.cutoff)
+        forces = potential.evaluate(graph)["forces"] if path == "fused" else potential(*graph.tensors())["forces"]
+        expected = exact(*graph.tensors())["forces"]
+        assert (forces - expected).abs().max() < 2e-3 * expected.abs().max()
+
+
 def test_forces_are_the_gradient_of_the_fused_energy():
     """A11, on the tabulated energy itself and not on the network it came from."""
     potential = fused_potential(n_blocks=3)
