@@ -32,6 +32,7 @@ from ase.build import bulk
 
 from eqpot import load_potential
 from eqpot.md import Settings, Simulation
+from eqpot.md.settings import USERS
 from eqpot.md.velocities import draw_velocities
 from eqpot.observables import statistical_inefficiency
 from eqpot.units import BOLTZMANN, GIGAPASCAL
@@ -167,10 +168,9 @@ INTERVAL = 10
 
 def run(system: System, method: str, cell: str, steps: int, temperature: float, pressure: float, seed: int) -> tuple[np.ndarray, int]:
     """Run replicas side by side; return kinetic and potential energy and volume [3, n_samples], independent, and degrees of freedom."""
-    settings = Settings(
-        ensemble="npt" if method in BAROSTATS else "nvt", method=method, steps=steps, temperature=temperature, pressure=pressure,
-        cell=cell or "isotropic", seed=seed, watchdog=CALM, **system.settings,
-    )  # fmt: skip
+    asked = {**system.settings, "steps": steps, "temperature": temperature, "pressure": pressure, "cell": cell or "isotropic", "seed": seed}
+    used = {key: value for key, value in asked.items() if method in USERS.get(key, (method,))}
+    settings = Settings(ensemble="npt" if method in BAROSTATS else "nvt", method=method, watchdog=CALM, **used)
     replicas = [atoms.copy() for atoms in system.atoms(system.replicas)]
     for number, atoms in enumerate(replicas):
         # The integrators take a momentum that is zero at the start for one that the potential conserves.

@@ -1,6 +1,7 @@
 """YAML configuration files with overrides, read into pydantic models; mistakes are told in one sentence."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -12,6 +13,9 @@ from eqpot.errors import ConfigError, short
 
 _ALIASES = {"lr": "learning_rate", "r_max": "cutoff", "max_epochs": "epochs"}
 """Names that other packages give to keys."""
+
+_MEMBER = re.compile(r"(bool|int|float|str)|\w+\[.*\]")
+"""What pydantic puts between a key and those below where one of several types is wanted."""
 
 _SHOWN = 3
 """Mistakes that are told at once."""
@@ -116,8 +120,7 @@ def _assign(values: dict[str, Any], keys: list[str], value: Any) -> None:
 def explain(model: type[BaseModel], error: ValidationError) -> str:
     """Return what is wrong with the values, key by key, as the inside of one sentence; of many mistakes the first."""
     messages, listed = [], set[str]()
-    for problem in error.errors():
-        location = [str(part) for part in problem["loc"]]
+    for location, problem in _told(error):
         where = ".".join(location)[:100] or "the configuration"
         if problem["type"] == "extra_forbidden":
             suggestion = _suggestion(model, location)
@@ -128,11 +131,26 @@ def explain(model: type[BaseModel], error: ValidationError) -> str:
             messages.append(f"the key {where!r} is missing")
         elif problem["type"] == "path_type" and isinstance(value := problem["input"], int | float):
             messages.append(f"{where}: a path is wanted, and {value} is none; for a folder of that name write ./{value}")
+        elif problem["msg"].startswith("Input should be ") and isinstance(problem["input"], str | int | float):
+            wanted = re.sub(", (unable|got) .*", "", problem["msg"].removeprefix("Input should be "))
+            messages.append(f"{where} is {problem['input']!r:.60}, and should be {wanted[:300]}")
         else:
             messages.append(f"{where}: {problem['msg'].removeprefix('Value error, ')[:300]}")
     messages = list(dict.fromkeys(messages))
     more = [f"and {len(messages) - _SHOWN} more"] if len(messages) > _SHOWN else []
     return "; ".join([*messages[:_SHOWN], *more])
+
+
+def _told(error: ValidationError) -> list[tuple[list[str], Any]]:
+    """Return keys with what is wrong there: where a value may be of several types, the complaint of that which comes nearest."""
+    told: dict[str, tuple[list[str], Any]] = {}
+    for problem in error.errors():
+        parts = [str(part) for part in problem["loc"]]
+        member = next((place for place, part in enumerate(parts) if _MEMBER.fullmatch(part)), len(parts))
+        location, union = [*parts[:member], *parts[member + 1 :]], ".".join(parts[:member])
+        if member == len(parts) or union not in told or len(location) > len(told[union][0]):
+            told[union if member < len(parts) else f"{union} {problem['type']}"] = location, problem
+    return list(told.values())
 
 
 def _suggestion(model: type[BaseModel], location: list[str]) -> str:

@@ -247,6 +247,9 @@ def _check_tensors(header: ModelHeader, tensors: dict[str, torch.Tensor]) -> Non
 
 def _read(path: Path, tensors: bool) -> tuple[ModelHeader, dict[str, torch.Tensor]]:
     path = model_path(path)
+    if path.is_dir():
+        inside = ", ".join(sorted(file.name for file in path.glob("*.safetensors"))) or "none"
+        raise ModelFileError(f"{path} is a folder; name a model file in it (*.safetensors there: {inside[:200]}).")
     if not path.is_file():
         known = ", ".join(shipped())
         raise ModelFileError(f"There is no model file {path}; check the path{f', or name a shipped potential ({known})' if known else ''}.")

@@ -75,6 +75,8 @@ def test_precision_is_chosen_at_loading(model_path):
 def test_missing_truncated_foreign_and_newer_files_are_refused(tmp_path, model_path):
     with pytest.raises(ModelFileError, match="There is no model file"):
         load_potential(tmp_path / "none.safetensors")
+    with pytest.raises(ModelFileError, match=rf"is a folder; name a model file in it .*{model_path.name}"):
+        load_potential(model_path.parent)
     content = model_path.read_bytes()
     broken = tmp_path / "broken.safetensors"
     for size in (0, 7, 100, len(content) // 2, len(content) - 1):

@@ -338,11 +338,12 @@ def run(*arguments):
     return CliRunner().invoke(app, ["calibrate", *map(str, arguments)])
 
 
-def test_a45_the_command_calibrates_one_potential(calibrated, tmp_path):
+def test_a45_the_command_calibrates_one_potential(calibrated, tmp_path, caplog):
     plain, test = calibrated[1] / "plain.safetensors", calibrated[3]
     train, valid = write_frames(test[:10], tmp_path / "train.xyz"), write_frames(test[10:18], tmp_path / "valid.xyz")
     result = run(plain, "--train", train, "--valid", valid, "-o", tmp_path / "a.safetensors")
     assert result.exit_code == 0, result.output
+    assert "scaled on 8 held-out frames, so that of the energy is itself uncertain by 25 %" in caplog.text
     recipe = tmp_path / "config.yaml"
     recipe.write_text(f"output: x\ndata: {{train: {train}, valid: {valid}}}\n")
     assert run(plain, "--recipe", recipe, "-o", tmp_path / "b.safetensors").exit_code == 0

@@ -1,11 +1,15 @@
 """`eqpot calibrate`: standard deviations that held-out errors have scaled."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from eqpot.cli.console import command, console
+
+_FEW = 20
+"""Held-out frames below which the scales are told to be uncertain; their relative standard error is 1 / sqrt(2 n) for n errors."""
 
 
 @command
@@ -64,6 +68,7 @@ def calibrate(
         factors = {name: pairs.scale() for name, pairs in found.items()}
         found = {name: pairs.scaled(factors[name]) for name, pairs in found.items()}
         title = f"Committee of {len(potentials)}: multiply its deviations by the factor, found on {len(usable(held_out))} frames"
+    _warn_of_few(len(usable(held_out)))
     table = Table(title=title)
     for heading in ("quantity", *(() if alone else ("factor",)), "RMSE", "within 1 sigma", "within 2 sigma"):
         table.add_column(heading, justify="left" if heading == "quantity" else "right")
@@ -72,3 +77,12 @@ def calibrate(
         coverages = (f"{100 * pairs.coverage(z):.0f} %" for z in (1, 2))
         table.add_row(name, *(() if alone else (f"{factors[name]:.3f}",)), f"{pairs.rmse() / size:.3g} {unit}", *coverages)
     console.print(table)
+
+
+def _warn_of_few(n_frames: int) -> None:
+    if n_frames < _FEW:
+        logging.getLogger(__name__).warning(
+            "Deviations are scaled on %d held-out frames, so that of the energy is itself uncertain by %.0f %%; name more.",
+            n_frames,
+            100 / (2 * n_frames) ** 0.5,
+        )

@@ -74,7 +74,6 @@ def _start(config: Path, overrides: list[str]) -> "Run":
     settings = load_config(DynamicsConfig, config, overrides)
     if settings.output.exists():
         raise ConfigError(f"The output folder {settings.output} exists; choose another, remove it, or continue it with --resume.")
-    settings.dynamics.check_new()
     potential, *committee = _load_potentials(settings)
     structures = [atoms for path in settings.structures for atoms in [read_structure(path)] * settings.replicas]
     brings = [path for path, atoms in zip(settings.structures, structures[:: settings.replicas], strict=True) if atoms.has("momenta")]

@@ -31,7 +31,8 @@ class DistributedCalculator(Calculator):
     def __init__(self, model: str | Path, dtype: Literal["float32", "float64"] = "float32") -> None:
         """Load the model file and join the other processes, over gloo.
 
-        Raises ModelFileError and ConfigError as `load_potential` does, and ConfigError where torchrun has not started this process.
+        Raises ModelFileError and ConfigError as `load_potential` does, and ConfigError where torchrun has not started this process, or the
+        script has joined them in a way that knows no CPU.
         """
         super().__init__(model=str(model), dtype=dtype)
         self.potential = DomainPotential(load_potential(model, dtype=dtype))
@@ -39,6 +40,8 @@ class DistributedCalculator(Calculator):
             if "RANK" not in os.environ:
                 raise ConfigError("DistributedCalculator needs processes: start the script with torchrun --nproc-per-node N script.py.")
             dist.init_process_group("gloo")
+        elif dist.get_backend() == "nccl":
+            raise ConfigError("The process group is NCCL's, which sends nothing from CPU to CPU; initialize it with cpu:gloo,cuda:nccl.")
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
     def set(self, **arguments: Any) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class FusedFibreBundle:
 
     def __init__(self, network: FibreBundleNetwork, dtype: torch.dtype, refinement: int = 1) -> None:
         config = network.config
-        lanes = 64 // dtype.itemsize
+        lanes = lanes_of(dtype)
         if config.n_channels % lanes:
             raise CompilationError(f"the fused kernel takes channels in multiples of {lanes}, not {config.n_channels}")
         self._order = orbits_of_half_turns(network.grid.exact_orientations)
@@ -299,6 +299,11 @@ def _check_edges(wrong: int) -> None:
         raise NeighborError("The edges lead to atoms, or the atoms belong to structures, that are not there; build the graph anew.")
     if wrong & TOO_CLOSE:
         raise NeighborError("Two atoms lie on top of each other; correct the structure.")
+
+
+def lanes_of(dtype: torch.dtype) -> int:
+    """Return how many channels the kernel takes at once, of which a network has a multiple."""
+    return 64 // dtype.itemsize
 
 
 def orbits_of_half_turns(orientations: torch.Tensor) -> torch.Tensor:

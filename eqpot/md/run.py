@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from eqpot.md.state import State
 from eqpot.md.trajectory import Mark, Output, Table, Trajectory, open_trajectory
 from eqpot.potential import Potential
 from eqpot.uncertainty import Uncertainty
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[list[dict[str, float]]], None]
 """Called with `Simulation.thermo()` at every written frame."""
@@ -161,6 +164,8 @@ def start_run(
             f"The simulation stands at step {step}, and frames are written every {interval} steps, so intervals between them would differ; "
             "start the run before the first step, or at such a one."
         )
+    if interval > simulation.settings.steps:
+        logger.warning("dynamics.interval is %d, and the run has %d steps: no frame but the first", interval, simulation.settings.steps)
     record = record or {"dynamics": json.loads(simulation.settings.model_dump_json())}
     with whole_folder(folder) as staging:
         (staging / "config.yaml").write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")

@@ -1,6 +1,5 @@
 """What a simulation is told; every key with its type, default, bounds and help."""
 
-import logging
 import secrets
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +11,6 @@ from eqpot.config_file import explain
 from eqpot.errors import ConfigError
 from eqpot.md.watchdog import WatchdogSettings
 
-logger = logging.getLogger(__name__)
-
 METHODS = {
     "nve": ("velocity_verlet",),
     "nvt": ("langevin", "velocity_rescaling", "nose_hoover"),
@@ -24,7 +21,7 @@ METHODS = {
 STOCHASTIC = ("langevin", "velocity_rescaling", "cell_rescaling")
 """Integrators that draw random numbers."""
 
-_USERS = {
+USERS = {
     "pressure": METHODS["npt"],
     "friction": ("langevin",),
     "thermostat_time": ("velocity_rescaling", "nose_hoover", *METHODS["npt"]),
@@ -135,12 +132,9 @@ class Settings(BaseModel):
         """Whether runs from the same positions and velocities part, if their seeds differ."""
         return self.integrator in STOCHASTIC
 
-    def check_new(self) -> None:
-        """Raise ConfigError for a key that is not its default and that the integrator does not use; warn where no frame is written.
-
-        For new runs: one that goes on may have been started with such a key.
-        """
-        for key, users in _USERS.items():
+    def check_used(self) -> None:
+        """Raise ConfigError for a key that is not its default and that the integrator does not use."""
+        for key, users in USERS.items():
             value = getattr(self, key)
             if self.integrator not in users and value != type(self).model_fields[key].default:
                 known = [f"{user} ({ensemble})" for ensemble, methods in METHODS.items() for user in methods if user in users]
@@ -148,10 +142,6 @@ class Settings(BaseModel):
                     f"dynamics.{key} is {value}, and {self.integrator} ({self.ensemble}) does not use it; leave it out, or choose a "
                     f"method that does: {', '.join(known)}."
                 )
-        if self.interval > self.steps:
-            logger.warning(
-                "dynamics.interval is %d, and the run has %d steps, so it writes no frame but the first", self.interval, self.steps
-            )
 
     def seeds(self, n_systems: int) -> tuple[int, ...]:
         """Return the seed of every system; ConfigError if a list has another length."""

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -59,13 +60,21 @@ class Simulation:
         committee: Sequence[Potential] = (),
         past: Past | None = None,
     ) -> None:
-        """Compute the first forces; raises SimulationError for a structure that cannot move, NeighborError, UnknownElementError.
+        """Compute the first forces.
+
+        Raises SimulationError for a structure that cannot move, ConfigError for settings that the integrator does not use, NeighborError,
+        UnknownElementError.
 
         uncertainty: of the potential, for the watchdog; committee: other potentials fitted to the same data, whose spread about the
         forces it looks at instead. past: of the same systems, to go on from.
         """
         if committee and settings.watchdog.max_force_deviation is None:
             raise ConfigError("A committee is given, and no spread at which to speak up; set watchdog.max_force_deviation in eV/Å.")
+        if isinstance(potential, str | Path):
+            raise ConfigError(f"The potential {potential} is a name; give what eqpot.load_potential({str(potential)!r}) returns.")
+        # What goes on may be of an earlier version, which took them.
+        if past is None:
+            settings.check_used()
         systems = [atoms] if isinstance(atoms, Atoms) else list(atoms)
         if not systems:
             raise SimulationError("There is no structure to simulate; give at least one.")

@@ -5,7 +5,6 @@ A frame is written whole or not at all. A run that is killed may leave more fram
 is then, to the last bit, that of a run without interruption.
 """
 
-import csv
 import io
 import os
 import struct
@@ -121,16 +120,19 @@ class Table(Appended):
         self.path = path
         with reported(path):
             self._file = _appended(path, mark)
+            with path.open(encoding="utf-8", errors="replace") as file:
+                self._heading = file.readline()
 
     def append(self, row: dict[str, Any]) -> None:
-        """Append a row, after a heading if it is the first; SimulationError as in `Trajectory.append`."""
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, fieldnames=list(row), lineterminator="\n")
-        if self._file.length == 0:
-            writer.writeheader()
-        writer.writerow(row)
+        """Append a row, after a heading if it is the first; SimulationError as in `Trajectory.append`, and for a row of other columns."""
+        heading, text = (",".join(map(str, parts)) + "\n" for parts in (row, row.values()))
+        if self._heading not in ("", heading):
+            raise SimulationError(
+                f"{self.path} was begun with other columns, by another version of eqpot; start a new run from the last frame of this one."
+            )
         with reported(self.path):
-            self._file.append(text.getvalue().encode())
+            self._file.append((text if self._heading else heading + text).encode())
+        self._heading = heading
 
 
 class ExtxyzTrajectory(Appended, Trajectory):

@@ -6,17 +6,21 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
+from eqpot.errors import ConfigError
+
 
 class Processes:
     """All processes of the run: torchrun's, or this one alone. Process 0 decides, reads checkpoints and writes files."""
 
     def __init__(self, device: str) -> None:
-        """Join the others over gloo, and NCCL for tensors on GPUs."""
+        """Join the others over gloo, and NCCL for tensors on GPUs; ConfigError where all would take one GPU."""
         launched = "TORCHELASTIC_RUN_ID" in os.environ
         self.size = int(os.environ["WORLD_SIZE"]) if launched else 1
         self.rank = int(os.environ["RANK"]) if launched else 0
         self.restarted = launched and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
         self.device = device
+        if self.size > 1 and device.startswith("cuda:"):
+            raise ConfigError(f"The device is {device} for {self.size} processes; write cuda, and each takes a GPU of its own.")
         if launched and device == "cuda":
             self.device = f"cuda:{os.environ['LOCAL_RANK']}"
             torch.cuda.set_device(self.device)

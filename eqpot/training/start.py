@@ -12,10 +12,12 @@ from eqpot.data import Frame, check_residuals, elements_of, fit_reference_energi
 from eqpot.data.doctor.labels import check_stress
 from eqpot.elements import symbols_of
 from eqpot.errors import ConfigError, DataError
+from eqpot.kernels.fibre_bundle import lanes_of
 from eqpot.model_file import load_potential, read_header
 from eqpot.network.base import Network
 from eqpot.network.build import build_network
 from eqpot.network.config import NetworkConfig
+from eqpot.network.fibre_bundle import FibreBundleNetwork
 from eqpot.potential import DTYPES, Potential
 from eqpot.training.config import TrainConfig
 
@@ -98,7 +100,15 @@ def start_potential(config: TrainConfig, frames: Sequence[Frame], average_neighb
     references = fit_reference_energies(frames, method)
     scale = fit_scale(frames)
     network = build_network(config.network, len(elements), average_neighbors)
-    return Potential(network, elements, torch.from_numpy(references), scale).to(config.device, DTYPES[config.dtype])
+    dtype = DTYPES[config.dtype]
+    if isinstance(network, FibreBundleNetwork) and config.network.n_channels % (lanes := lanes_of(dtype)):
+        logger.warning(
+            "network.n_channels is %d, and the fused kernel, which makes evaluation faster, takes multiples of %d in %s.",
+            config.network.n_channels,
+            lanes,
+            config.dtype,
+        )
+    return Potential(network, elements, torch.from_numpy(references), scale).to(config.device, dtype)
 
 
 def continued_potential(config: TrainConfig, frames: Sequence[Frame]) -> Potential:

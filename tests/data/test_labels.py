@@ -174,7 +174,7 @@ def test_keys_of_the_section_serve_every_file(tmp_path):
         ("{train: a.xyz, valid: [{path: b, weights: 2}]}", "the nearest known key is 'data.valid.0.weight'"),
         ("{train: a.xyz, units: {energy: hartree}}", "the unit 'hartree' is unknown; use eV, meV"),
         ("{train: a.xyz, units: {forces: eV}}", "the unit 'eV' is unknown; use an energy over a length"),
-        ("{train: [{path: a.xyz, weight: 0}]}", "data.train.0.weight: Input should be greater than 0"),
+        ("{train: [{path: a.xyz, weight: 0}]}", "data.train.0.weight is 0, and should be greater than 0"),
     ],
 )
 def test_a38_mistakes_in_a_source_are_told(tmp_path, data, message):

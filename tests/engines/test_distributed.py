@@ -53,6 +53,13 @@ def test_outside_of_torchrun_it_says_how():
         DistributedCalculator(POTENTIALS / "silicon" / "potential.safetensors")
 
 
+def test_a_process_group_that_knows_no_cpu_is_refused(monkeypatch):
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_backend", lambda: "nccl")
+    with pytest.raises(ConfigError, match="initialize it with cpu:gloo,cuda:nccl"):
+        DistributedCalculator(POTENTIALS / "silicon" / "potential.safetensors")
+
+
 def test_ghosts_without_owners_are_an_error():
     exchange = Ghosts()
     features = torch.randn(4, 3, 2, requires_grad=True)

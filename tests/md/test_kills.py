@@ -69,9 +69,8 @@ if folder.exists():
 else:
     (ensemble,) = [name for name, methods in METHODS.items() if method in methods]
     schedule = [{{"time": 0, "temperature": 600.0}}, {{"time": 0.05, "temperature": 900.0}}]
-    settings = Settings(
-        ensemble=ensemble, method=method, timestep=1.0, schedule=schedule, cell="full", steps={STEPS}, interval=3, seed=1
-    )
+    cell = {{"cell": "full"}} if ensemble == "npt" else {{}}
+    settings = Settings(ensemble=ensemble, method=method, timestep=1.0, schedule=schedule, steps={STEPS}, interval=3, seed=1, **cell)
     simulation = Simulation([bulk("Si", cubic=True)] * 2, potential, settings)
     run = start_run(simulation, folder, ("extxyz", "traj", "h5md"), restart_minutes=minutes)
 print("ready", flush=True)

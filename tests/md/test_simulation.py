@@ -54,16 +54,16 @@ def heating(temperatures):
 @pytest.mark.parametrize(("ensemble", "method"), METHODS)
 def test_a_system_moves_among_others_as_it_does_alone(silicon, ensemble, method):
     systems = [bulk("Si", cubic=True), bulk("Si", cubic=True) * (2, 1, 1), bulk("Si", cubic=True)]
-    common = {"ensemble": ensemble, "method": method, "timestep": 1.0, "cell": "full", "steps": 50}
+    common = {"ensemble": ensemble, "method": method, "timestep": 1.0, "steps": 50}
     temperatures, pressures = [300.0, 900.0, 600.0], [0.0, 1.0, -1.0]
-    together = Simulation(systems, silicon, Settings(**common, seed=7, pressure=pressures, schedule=heating(temperatures)))
-    alone = [
-        Simulation(
-            system, silicon,
-            Settings(**common, seed=7 + k, pressure=pressures[k], schedule=heating(temperatures[k])),
-        )
-        for k, system in enumerate(systems)
-    ]  # fmt: skip
+
+    def settings(which):
+        held = {"cell": "full", "pressure": np.array(pressures)[which].tolist()} if ensemble == "npt" else {}
+        seed = 7 if which == slice(None) else 7 + which
+        return Settings(**common, **held, seed=seed, schedule=heating(np.array(temperatures)[which].tolist()))
+
+    together = Simulation(systems, silicon, settings(slice(None)))
+    alone = [Simulation(system, silicon, settings(k)) for k, system in enumerate(systems)]
     for _ in range(12):
         together.step()
         for simulation in alone:
@@ -229,7 +229,10 @@ def test_schedules_are_linear_between_their_points():
         ({"schedule": [{"time": 1, "temperatures": 3.0}]}, "temperature"),
         ({"pressure": 101325.0}, "give it in GPa"),
         ({"ensemble": "npt", "method": "martyna_tobias_klein", "temperature": 0.0}, "a temperature is 0 K.*use cell_rescaling"),
-        ({"friction": -1.0}, "greater than or equal to 0"),
+        ({"friction": -1.0}, "friction is -1.0, and should be greater than or equal to 0"),
+        ({"temperature": "300K"}, r": temperature is '300K', and should be a valid number\.$"),
+        ({"temperature": [300, "a"]}, r": temperature.1 is 'a', and should be a valid number\.$"),
+        ({"seed": 1.5}, r": seed is 1.5, and should be a valid integer\.$"),
         ({"interval": 0}, "1"),
         ({"seed": -1}, "seed"),
         ({"temperatures": 3}, "temperature"),
@@ -250,19 +253,21 @@ def test_a29_settings_that_cannot_be_meant_are_refused(arguments, message):
         ({"ensemble": "nvt", "cell": "full"}, "dynamics.cell"),
     ],
 )
-def test_keys_that_the_integrator_does_not_use_are_refused_in_new_runs(arguments, message):
+def test_keys_that_the_integrator_does_not_use_are_refused(arguments, message, model_path):
     with pytest.raises(ConfigError, match=message):
-        Settings(**arguments).check_new()
+        Simulation(ethanol(), load_potential(model_path), Settings(**arguments))
 
 
-def test_keys_that_are_used_or_defaults_are_kept(caplog):
+def test_keys_that_are_used_or_defaults_are_kept():
     for ensemble, method in METHODS:
         # What a run folder holds: every key.
-        Settings(**Settings(ensemble=ensemble, method=method, temperature=500.0).model_dump()).check_new()
-    Settings(ensemble="npt", pressure=1.0, cell="full", thermostat_time=50.0, barostat_time=500.0, bulk_modulus=50.0).check_new()
-    assert not caplog.text
-    Settings(steps=20, interval=30).check_new()
-    assert "interval is 30, and the run has 20 steps" in caplog.text
+        Settings(**Settings(ensemble=ensemble, method=method, temperature=500.0).model_dump()).check_used()
+    Settings(ensemble="npt", pressure=1.0, cell="full", thermostat_time=50.0, barostat_time=500.0, bulk_modulus=50.0).check_used()
+
+
+def test_a_name_for_a_potential_is_refused():
+    with pytest.raises(ConfigError, match=r"give what eqpot.load_potential\('silicon'\) returns"):
+        Simulation(bulk("Si"), "silicon", Settings())
 
 
 def test_lists_must_have_one_value_for_each_system(model_path):

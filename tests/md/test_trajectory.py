@@ -299,6 +299,15 @@ def test_a_table_on_a_full_disk_keeps_its_rows(tmp_path):
     assert path.read_text() == "step,x\n0,0.5\n1,0.25\n"
 
 
+def test_a_table_goes_on_with_its_columns_alone(tmp_path):
+    with Table(tmp_path / "thermo.csv") as table:
+        table.append({"step": 0, "x": 0.5})
+        mark = table.mark()
+    with Table(tmp_path / "thermo.csv", mark) as table, pytest.raises(SimulationError, match=r"thermo.csv was begun with other columns"):
+        table.append({"step": 1})
+    assert (tmp_path / "thermo.csv").read_text() == "step,x\n0,0.5\n"
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_files_that_are_not_those_of_the_run_are_refused(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"

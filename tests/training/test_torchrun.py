@@ -16,7 +16,9 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from safetensors.torch import load_file, save_file
 
 from eqpot.data import read_frames
+from eqpot.errors import ConfigError
 from eqpot.training import TrainConfig, Trainer
+from eqpot.training.processes import Processes
 from helpers import ETHANOL, SILICON
 from training_runs import contents, settings, start, write_config
 
@@ -129,3 +131,10 @@ def test_a22_two_nodes_and_a_restarted_run_have_the_same_bits(tmp_path, monkeypa
     for name, value in load_file(nodes / "run" / "checkpoint.safetensors").items():
         if name.startswith(("parameter", "average")):
             assert (value - serial[name]).abs().max() < 1e-10 * max(1.0, float(value.abs().max()))
+
+
+def test_one_gpu_for_several_processes_is_refused(monkeypatch):
+    for name, value in {"TORCHELASTIC_RUN_ID": "test", "RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="The device is cuda:1 for 2 processes; write cuda"):
+        Processes("cuda:1")

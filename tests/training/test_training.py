@@ -132,6 +132,11 @@ def test_a_warm_up_longer_than_the_run_is_warned_of(tmp_path, caplog):
     assert "warmup_steps is 24, and the run has 24 steps, so the learning rate never reaches its peak" in caplog.text
 
 
+def test_channels_that_rule_out_the_fused_kernel_are_warned_of(tmp_path, caplog):
+    Trainer(config(tmp_path))
+    assert "network.n_channels is 8, and the fused kernel, which makes evaluation faster, takes multiples of 16 in float32" in caplog.text
+
+
 def test_a_stress_in_another_unit_is_warned_of(tmp_path, caplog):
     frames = ase.io.read(SILICON, ":4")
     for atoms in frames:
@@ -392,7 +397,10 @@ def test_overrides_reach_nested_keys_and_are_checked(tmp_path):
         ("seed.x=1", "goes below 'seed'"),
         ("training.epochs=-1", "training.epochs: .*greater than or equal to 1"),
         ("network.n_orientations=13", "designs are known for 12, 24, 36, 48, 60, 84 points"),
-        ("dtype=float16", "float32"),
+        ("dtype=float16", "dtype is 'float16', and should be 'float32' or 'float64'"),
+        ("training.learning_rate=3x", "training.learning_rate is '3x', and should be a valid number.$"),
+        ("data.reference_energies=guess", "data.reference_energies is 'guess', and should be 'least_squares', "),
+        ("data.reference_energies={H: 3x}", "data.reference_energies.H is '3x', and should be a valid number.$"),
         ("output=2024", "output: a path is wanted, and 2024 is none; for a folder of that name write ./2024"),
         ("training.learning_rate=.inf", "finite"),
         (f"seed={2**64}", "seed"),
