@@ -395,7 +395,7 @@ def test_overrides_reach_nested_keys_and_are_checked(tmp_path):
     for override, message in (
         ("training.epochs", "key=value"),
         ("seed.x=1", "goes below 'seed'"),
-        ("training.epochs=-1", "training.epochs: .*greater than or equal to 1"),
+        ("training.epochs=-1", "training.epochs is -1, and should be greater than or equal to 1"),
         ("network.n_orientations=13", "designs are known for 12, 24, 36, 48, 60, 84 points"),
         ("dtype=float16", "dtype is 'float16', and should be 'float32' or 'float64'"),
         ("training.learning_rate=3x", "training.learning_rate is '3x', and should be a valid number.$"),
