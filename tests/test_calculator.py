@@ -489,6 +489,14 @@ def test_a_structure_outside_the_training_data_is_warned_of_once(caplog):
     assert len(caplog.messages) == 1
 
 
+def test_one_calculator_looks_at_structures_of_any_size(caplog):
+    calculator = EqpotCalculator("silicon")
+    for atoms in (bulk("Si", cubic=True), bulk("Si"), bulk("Si", a=2.0)):
+        assert not caplog.messages
+        calculator.get_potential_energy(atoms)
+    assert len(caplog.messages) == 1
+
+
 def test_elements_that_never_met_are_warned_of(caplog):
     """Beyond the cutoff, where a small open structure keeps its pairs too, they have not met."""
     calculator = EqpotCalculator("ethanol")

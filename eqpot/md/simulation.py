@@ -75,6 +75,8 @@ class Simulation:
         # What goes on may be of an earlier version, which took them.
         if past is None:
             settings.check_used()
+        if any(member.cutoff != potential.cutoff for member in committee):
+            raise ConfigError("The potentials of the committee have different cutoffs; use a committee that was trained with one.")
         systems = [atoms] if isinstance(atoms, Atoms) else list(atoms)
         if not systems:
             raise SimulationError("There is no structure to simulate; give at least one.")

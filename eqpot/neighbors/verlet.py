@@ -217,9 +217,8 @@ def _motion(reference: _Reference, positions: torch.Tensor, cells: torch.Tensor,
     dual = dual_vectors(cells, pbc)
     moved, stretch = reference.positions, torch.ones_like(cells[:, 0, 0])
     if not torch.equal(cells, reference.cells):
-        # A takes the periodic lattice vectors along and leaves what is orthogonal to them.
-        change = torch.where(pbc.unsqueeze(2), cells - reference.cells, 0.0)
-        transform = torch.eye(3, dtype=cells.dtype, device=cells.device) + torch.bmm(dual_vectors(reference.cells, pbc), change)
+        # Takes the periodic lattice vectors along and leaves what is orthogonal to them.
+        transform = torch.eye(3, dtype=cells.dtype, device=cells.device) + dual_vectors(reference.cells, pbc) @ (cells - reference.cells)
         moved = times_matrix(moved, transform, batch)
         stretch = 1 / torch.linalg.svdvals(transform).amin(1)
     displacements = positions - moved

@@ -15,6 +15,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.dft.kpoints import BandPath, monkhorst_pack, parse_path_string
+from ase.geometry import minkowski_reduce
 from scipy.ndimage import gaussian_filter1d
 
 from eqpot.errors import ConfigError, DataError, short
@@ -202,11 +203,16 @@ def nearest_images(of: ase.phonons.Phonons) -> tuple[np.ndarray, np.ndarray]:
     atoms, numbers, constants = of.atoms, np.array(of.supercell), of.D_N
     assert constants is not None
     cells = of.compute_lattice_vectors().T
-    ways = np.array(list(itertools.product(*(range(-2, 3) if periodic else [0] for periodic in atoms.pbc))))
-    vectors = cells[:, None] + ways * numbers
+    # From within a cell of the supercell's lattice with short vectors the nearest image is at most one cell away.
+    short_cell, combinations = minkowski_reduce(atoms.cell.array * numbers[:, None], atoms.pbc)
+    inverse = np.where(atoms.pbc, np.linalg.inv(short_cell), 0.0)
+    ways = np.array(list(itertools.product(*(range(-1, 2) if periodic else [0] for periodic in atoms.pbc))))
     shares: dict[tuple[int, ...], np.ndarray] = defaultdict(lambda: np.zeros(constants.shape[1:]))
     for i, j in np.ndindex(len(atoms), len(atoms)):
-        distances = np.linalg.norm(vectors @ atoms.cell.array + atoms.positions[j] - atoms.positions[i], axis=2)
+        between = atoms.positions[j] - atoms.positions[i]
+        turns = np.round((cells @ atoms.cell.array + between) @ inverse).astype(int)
+        vectors = cells[:, None] + (ways - turns[:, None]) @ combinations * numbers
+        distances = np.linalg.norm(vectors @ atoms.cell.array + between, axis=2)
         nearest = distances < distances.min(axis=1, keepdims=True) + _AS_NEAR
         pair = slice(3 * i, 3 * i + 3), slice(3 * j, 3 * j + 3)
         for cell, way in zip(*np.nonzero(nearest), strict=True):

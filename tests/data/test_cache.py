@@ -1,6 +1,7 @@
 """The memory-mapped cache, and batches by size."""
 
 import logging
+from dataclasses import replace
 
 import ase.io
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 import eqpot.data.batches
 import eqpot.data.read
-from eqpot.data import LabelKeys, Source, batches_by_size, label_graphs, read_frames
+from eqpot.data import LabelKeys, Source, Units, batches_by_size, label_graphs, read_frames
 from helpers import ETHANOL, SILICON
 
 
@@ -55,6 +56,17 @@ def test_other_keys_or_content_are_read_anew(tmp_path, mixed):
     ase.io.write(mixed, ase.io.read(SILICON, ":5"), format="extxyz")
     assert len(read_frames(mixed, cache=cache)) == 5
     assert len(list(cache.iterdir())) == 4
+    energy = read_frames(mixed, cache=cache)[0].energy
+    assert read_frames(mixed, LabelKeys(units=Units(energy="meV")), cache=cache)[0].energy == pytest.approx(1e-3 * energy)
+
+
+def test_neighbours_across_the_walls_are_those_of_the_boundaries(tmp_path):
+    frames = read_frames(SILICON)[:2]
+    opened = [replace(frame, atoms=frame.atoms.copy()) for frame in frames]
+    for frame in opened:
+        frame.atoms.pbc = False
+    assert label_graphs(frames, 4.0, tmp_path)[0].graph.shifts.any()
+    assert not label_graphs(opened, 4.0, tmp_path)[0].graph.shifts.any()
 
 
 def test_neighbours_are_kept_too(tmp_path, monkeypatch):

@@ -282,6 +282,19 @@ def test_edges_beyond_the_cutoff_have_no_part_in_anything(dtype):
     assert torch.equal(potential.evaluate(far)["forces"], potential.evaluate(near)["forces"])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_kernel_that_is_given_edges_beyond_the_cutoff_passes_them_over(dtype):
+    """Where domains call it, nobody has picked the edges; one at the cutoff reads no table behind its end."""
+    kernel, species = fused_potential(dtype).fused_kernel(), torch.tensor([2, 0, 1])
+    vectors = torch.tensor([[1.1, 0, 0], [0, 4.0 * (1 + 1e-9), 0], [0, 0, 4.05], [-1.1, 0, 0]], dtype=torch.float64)
+    edge_index = torch.tensor([[1, 2, 2, 0], [0, 0, 0, 1]])
+    energies, gradient = kernel(vectors, species, edge_index)
+    expected, own = kernel(vectors[[0, 3]], species, edge_index[:, [0, 3]])
+    assert torch.equal(energies, expected)
+    assert torch.equal(gradient[[0, 3]], own)
+    assert not gradient[[1, 2]].any()
+
+
 def test_atoms_on_top_of_each_other_are_refused():
     potential, graph = fused_potential(), build_graph(many_atoms(), 4.0)
     source, target = graph.edge_index[:, int(graph.shifts.abs().sum(1).argmin())].tolist()

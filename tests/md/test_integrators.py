@@ -120,6 +120,15 @@ def test_a28_thermostats_conserve_their_quantity(name):
         assert errors[0] / errors[1] == pytest.approx(4.0, rel=0.1)
 
 
+def test_a_chain_is_integrated_in_fourth_order():
+    """The error of what it conserves, in one step, goes with the fifth power of the step."""
+    chain, errors = nose_hoover.Chain([0.0] * 3, [0.3, -0.2, 0.1], thermal_energy=1.0, n_freedom=3, relaxation_time=1.0), []
+    for timestep in (0.1, 0.05):
+        after, factor = chain.advance(6.0, timestep)
+        errors.append(3.0 * factor**2 + after.energy() - 3.0 - chain.energy())
+    assert errors[0] / errors[1] == pytest.approx(2**5, rel=0.2)
+
+
 def test_langevin_without_friction_is_velocity_verlet():
     a, _ = run(nve, oscillators(), harmonic, conditions(600), 50, 0.5 * FEMTOSECOND)
     b, _ = run(langevin, oscillators(), harmonic, conditions(600), 50, 0.5 * FEMTOSECOND, friction=0.0)
@@ -136,6 +145,18 @@ def test_rescaling_keeps_the_direction_and_what_is_conserved_at_zero():
         factors = (after.velocities / state.velocities).reshape(2, -1)
         assert float((factors.std(dim=1) / factors.mean(dim=1)).abs().max()) < 1e-9
         assert abs(float(factors[0, 0] - factors[1, 0])) > 1e-3
+
+
+def test_a_single_degree_of_freedom_forgets_its_direction_too():
+    """Rescaled alone, a velocity is that of Langevin dynamics: <v(t) v(0)> / <v^2> = exp(-t / (2 tau))."""
+    n_systems = 4000
+    state = gas(n=1, n_systems=n_systems)
+    start = torch.zeros_like(state.velocities)
+    start[:, 0] = state.velocities[:, 0]
+    settings = conditions(1, seeds=tuple(range(n_systems)))
+    after = velocity_rescaling.rescale(replace(state, velocities=start), 1.0, settings, 1.0).velocities
+    assert float((after * start).sum() / start.square().sum()) == pytest.approx(math.exp(-0.5), abs=0.05)
+    assert float(after.square().sum() * 12 / n_systems) == pytest.approx(BOLTZMANN * 300.0, rel=0.1)
 
 
 def test_thermostats_leave_what_is_at_rest_or_alone():
@@ -246,6 +267,35 @@ def test_a28_barostats_conserve_their_quantity(name, cell):
     assert drifts[0] < 0.06
     if name == "martyna_tobias_klein":
         assert drifts[0] / drifts[1] == pytest.approx(4.0, rel=0.2)
+
+
+@pytest.mark.parametrize("cell", ["isotropic", "full"])
+def test_a_cell_of_the_right_heat_does_not_push_its_chain(cell):
+    """W = (N_f + 3) k_B T tau_p^2 / 3, and W tr(g^2) is k_B T for each way in which the cell can change: 1 or 6."""
+    reference, pressure_time = 20.0 * torch.eye(3, dtype=torch.float64).unsqueeze(0), 0.2 * PICOSECOND
+    held, n_ways = conditions(30), 1 if cell == "isotropic" else 6
+    start = oscillators(10)
+    state = martyna_tobias_klein.init(make_state(start.positions, start.velocities, start.masses, elastic(reference), reference), held)
+    parameters = {"relaxation_time": 0.05 * PICOSECOND, "pressure_time": pressure_time, "isotropic": cell == "isotropic"}
+    pushes = []
+    for heat in (0.0, n_ways):
+        rate = math.sqrt(heat / (33 * pressure_time**2 / 3) / 3)
+        warm = replace(state, bath={**state.bath, "cell_velocities": rate * torch.eye(3, dtype=torch.float64).unsqueeze(0)})
+        after = martyna_tobias_klein.step(warm, elastic(reference), 1e-4 * FEMTOSECOND, held, **parameters)
+        pushes.append(float(after.bath["cell_chain_velocities"][0, 0]))
+    assert pushes[0] < 0
+    assert abs(pushes[1]) < 1e-3 * abs(pushes[0])
+
+
+def test_a_system_whose_move_is_rejected_is_as_it_was():
+    state = gas(n=3, n_systems=2)
+    names = ("positions", "velocities", "forces", "cells", "stress", "potential_energy", "heat")
+    moved = replace(state, **{name: getattr(state, name) + 1.0 for name in names})
+    found = moved.with_systems_of(state, torch.tensor([True, False]))
+    for name in names:
+        (first, second), before, after = getattr(found, name).chunk(2), getattr(state, name), getattr(moved, name)
+        assert torch.equal(first, before.chunk(2)[0]), name
+        assert torch.equal(second, after.chunk(2)[1]), name
 
 
 def test_random_numbers_depend_on_seed_step_and_stream_alone():

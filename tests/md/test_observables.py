@@ -25,6 +25,7 @@ from eqpot.observables import (
     mean_distribution,
     mean_squared_displacement,
     radial_distribution,
+    statistical_inefficiency,
     torsional_free_energy,
     unwrap,
     velocity_autocorrelation,
@@ -59,6 +60,15 @@ def test_autocorrelation_is_the_sum_over_origins():
     values = np.random.default_rng(0).normal(size=(50, 300, 2))
     expected = [(values[: 50 - lag] * values[lag:]).sum() / (50 - lag) for lag in range(50)]
     np.testing.assert_allclose(autocorrelation(values), expected, atol=1e-10)
+
+
+def test_statistical_inefficiency_is_that_of_its_definition():
+    values = np.array([3.0, 2.0, 4.0, 3.0, 1.0, -2.0, -3.0, -1.0, -4.0, -3.0])
+    correlation = [(values[: 10 - lag] * values[lag:]).mean() / (values**2).mean() for lag in range(10)]
+    end = next(lag for lag in range(10) if correlation[lag] <= 0)
+    assert end == 4
+    expected = 1 + 2 * sum((1 - lag / 10) * correlation[lag] for lag in range(1, end))
+    assert statistical_inefficiency(values) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.5, 0.9])
@@ -252,6 +262,15 @@ def test_green_kubo_and_einstein_agree_with_langevin():
         assert 0.005 * expected < found.error < 0.06 * expected
 
 
+def test_green_kubo_is_the_mean_over_the_window():
+    velocities = np.random.default_rng(13).normal(size=(40, 3, 3))
+    correlation = [(velocities[: 40 - lag] * velocities[lag:]).sum(axis=2).mean() for lag in range(9)]
+    integrals = [2.0 * (sum(correlation[: lag + 1]) - (correlation[0] + correlation[lag]) / 2) / 3 for lag in range(9)]
+    found = green_kubo(velocities, 2.0, window=(6.0, 16.0), n_blocks=4)
+    assert found.coefficient == pytest.approx(np.mean(integrals[3:]))
+    assert found.window == (6.0, 16.0)
+
+
 def test_diffusion_needs_time():
     positions = np.zeros((30, 2, 3))
     with pytest.raises(DataError, match="leave 3 lags"):
@@ -386,6 +405,16 @@ def test_volumes_of_a_breathing_cell_count_frame_by_frame():
     np.testing.assert_allclose(density(frames[0].masses, np.array([atoms.cell.array])), 1.7824, rtol=1e-4)
 
 
+def test_a_left_handed_cell_holds_as_much_as_a_right_handed_one():
+    atoms = bulk("NaCl", "rocksalt", a=5.6)
+    swapped = Atoms(atoms, cell=atoms.cell.array[[1, 0, 2]])
+    right, left = (Trajectory.from_frames([frame], interval=1.0) for frame in (atoms, swapped))
+    assert np.linalg.det(right.cells[0]) * np.linalg.det(left.cells[0]) < 0
+    np.testing.assert_allclose(density(right.masses, right.cells), density(left.masses, left.cells))
+    for pair, values in radial_distribution(right, 5.0).values.items():
+        np.testing.assert_allclose(radial_distribution(left, 5.0).values[pair], values)
+
+
 def test_what_has_no_distribution_is_refused():
     slab = frames_of(np.zeros((1, 1, 3)), np.eye(3)[None], pbc=False)
     with pytest.raises(DataError, match="open direction"):
@@ -497,6 +526,17 @@ def test_wells_of_a_torsion_lie_between_its_barriers():
             assert barrier == pytest.approx(top - lowest, abs=5 + 4 * error)
     flat = torsional_free_energy(phi[:1000], temperature)
     assert find_wells(phi[:1000], flat, temperature) == []
+
+
+def test_bins_without_a_sample_have_no_energy_and_part_wells():
+    random = np.random.default_rng(2)
+    angles = np.where(random.uniform(size=4000) < 0.25, 90.0, -90.0) + random.normal(0, 8, size=4000)
+    profile = torsional_free_energy(angles, 300.0)
+    assert np.isnan(profile.energies[abs(abs(profile.angles) - 90) > 50]).all()
+    wells = find_wells(angles, profile, 300.0)
+    assert [well.minimum for well in wells] == pytest.approx([90, -90], abs=10)
+    assert [well.population for well in wells] == pytest.approx([0.25, 0.75], abs=0.03)
+    assert np.isnan([well.barriers for well in wells]).all()
 
 
 def test_the_first_shell_of_a_crystal():

@@ -111,6 +111,8 @@ def test_trajectories_that_are_none_are_one_sentence(tmp_path):
 
     with pytest.raises(DataError, match="Frame 2 is 3 fs after the one before, others are 1 fs"):
         Trajectory.from_frames(timed(0.0, 1.0, 4.0, 5.0))
+    with pytest.raises(DataError, match="Frame 2 is 1.01 fs after the one before"):
+        Trajectory.from_frames(timed(0.0, 1.0, 2.01, 3.01))
     with pytest.raises(DataError, match="Frame 1 is 0 fs after"):
         Trajectory.from_frames(timed(1.0, 1.0, 1.0))
     with pytest.raises(DataError, match="has no frames"):

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import yaml
 from ase.build import bulk
+from ase.constraints import FixAtoms
 
 from eqpot import load_potential
 from eqpot.errors import ConfigError, SimulationError
 from eqpot.md import Settings, Simulation, resume_run, start_run
 from eqpot.md.forces import PotentialForces
+from eqpot.md.run import summarize
 from eqpot.observables import read_thermo, read_trajectory
 from helpers import ROOT, ethanol
 
@@ -45,6 +47,15 @@ def test_a_run_writes_what_it_promises(tmp_path, model_path):
     assert summary["steps"] == 10
     drift = np.polyfit([float(row["time_fs"]) for row in rows], [float(row["conserved_energy_ev"]) for row in rows], 1)[0] * 1e6 / 9
     assert summary["energy_drift_mev_per_atom_per_ps"] == pytest.approx(drift, rel=1e-6)
+
+
+def test_the_drift_of_many_systems_is_the_largest_up_or_down(tmp_path, model_path):
+    simulation = Simulation([ethanol()] * 2, load_potential(model_path), Settings())
+    rows = [f"{system},{time},300,{slope * time}" for time in (0, 10, 20) for system, slope in enumerate((0.009, -0.018))]
+    (tmp_path / "thermo.csv").write_text("\n".join(["system,time_fs,temperature_k,conserved_energy_ev", *rows]))
+    summary = summarize(tmp_path, simulation)
+    assert summary["energy_drift_mev_per_atom_per_ps"] == pytest.approx(-2000.0)
+    assert summary["energy_fluctuation_mev_per_atom"] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_callbacks_are_called_every_so_many_steps(tmp_path, model_path):
@@ -100,6 +111,21 @@ def test_a33_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, method):
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
+def test_a33_atoms_that_are_held_are_held_in_a_resumed_run(tmp_path, model_path):
+    atoms, potential = ethanol(), load_potential(model_path)
+    atoms.set_constraint(FixAtoms([2]))
+    simulations = [Simulation(atoms, potential, Settings(ensemble="nvt", steps=8, interval=2, seed=0)) for _ in range(2)]
+    start_run(simulations[0], tmp_path / "whole").run()
+    run = start_run(simulations[1], tmp_path / "parts")
+
+    def interrupt(simulation):
+        run.stop_requested = simulation.state.step == 3
+
+    assert run.run(callbacks=[(1, interrupt)]) is None
+    resume_run(tmp_path / "parts", potential).run()
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
 def test_more_steps_than_before(tmp_path, model_path):
     potential = load_potential(model_path)
     settings = Settings(steps=12, seed=0, ensemble="nvt", interval=4)
@@ -118,6 +144,10 @@ def test_a_resumed_run_has_its_settings_and_its_potential(tmp_path, model_path):
         resume_run(tmp_path / "run", potential, Settings(steps=4, seed=0, temperature=400.0))
     with pytest.raises(ConfigError, match="another potential"):
         resume_run(tmp_path / "run", load_potential(SILICON))
+    shifted = load_potential(model_path)
+    shifted.reference_energies.add_(1.0)
+    with pytest.raises(ConfigError, match="another potential"):
+        resume_run(tmp_path / "run", shifted)
     with pytest.raises(ConfigError, match="no restart file"):
         resume_run(tmp_path / "none", potential)
 

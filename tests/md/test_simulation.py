@@ -2,6 +2,7 @@
 
 import math
 
+import ase.io
 import numpy as np
 import pytest
 import torch
@@ -19,7 +20,7 @@ from eqpot.md.integrators import conditions_at
 from eqpot.md.velocities import conserved_degrees_of_freedom, draw_velocities
 from eqpot.neighbors import build_graph
 from eqpot.units import GIGAPASCAL
-from helpers import ROOT, crystal, ethanol
+from helpers import ROOT, SMALL, crystal, ethanol, random_potential
 
 METHODS = (
     ("nve", None),
@@ -131,6 +132,23 @@ def test_pressure_and_stress_are_those_of_ase(silicon):
     )
 
 
+def test_pressures_are_told_where_all_systems_are_crystals(model_path):
+    potential, settings = load_potential(model_path), Settings(watchdog=CALM)
+    repeated = crystal().repeat(2)
+    assert all("pressure_gpa" in row for row in Simulation([repeated, repeated], potential, settings).thermo())
+    assert not any("pressure_gpa" in row for row in Simulation([repeated, ethanol()], potential, settings).thermo())
+
+
+def test_masses_of_the_structure_are_those_that_move(model_path):
+    atoms = ethanol()
+    masses = np.linspace(2.0, 14.0, 9)
+    atoms.set_masses(masses)
+    simulation = Simulation(atoms, load_potential(model_path), Settings(temperature=250.0))
+    np.testing.assert_array_equal(simulation.state.masses[:, 0].numpy(), masses)
+    np.testing.assert_array_equal(simulation.current_atoms().get_masses(), masses)
+    assert simulation.thermo()[0]["temperature_k"] == pytest.approx(250.0)
+
+
 def test_momentum_and_angular_momentum_are_conserved(model_path):
     simulation = Simulation(spinning(ethanol()), load_potential(model_path), Settings(watchdog=CALM))
     before = simulation.state.angular_momentum()
@@ -163,6 +181,8 @@ def test_degrees_of_freedom():
     assert conserved_degrees_of_freedom(Atoms("CO2", [[0, 0, 0], [0, 0, 1], [0, 0, -1]])) == 4
     assert conserved_degrees_of_freedom(ethanol()) == 21
     assert conserved_degrees_of_freedom(crystal()) == 3
+    # What is periodic in some direction cannot turn.
+    assert conserved_degrees_of_freedom(crystal(pbc=[True, True, False])) == 3
 
 
 def test_motion_of_the_whole_counts_where_there_is_some(model_path):
@@ -173,6 +193,13 @@ def test_motion_of_the_whole_counts_where_there_is_some(model_path):
     for atoms, expected in ((still, 21), (turning, 24), (moving, 27)):
         assert int(Simulation(atoms, potential, Settings()).degrees_of_freedom) == expected
         assert int(Simulation(atoms, potential, Settings(ensemble="nvt")).degrees_of_freedom) == 27
+
+
+def test_velocities_of_a_file_rest_as_far_as_its_digits_say(tmp_path, model_path):
+    ase.io.write(tmp_path / "start.extxyz", spinning(ethanol(), 0.0))
+    atoms = ase.io.read(tmp_path / "start.extxyz")
+    assert abs(atoms.get_momenta().sum(axis=0)).max() > 1e-9
+    assert int(Simulation(atoms, load_potential(model_path), Settings()).degrees_of_freedom) == 21
 
 
 @pytest.mark.parametrize(("ensemble", "method"), METHODS[:4])
@@ -187,6 +214,17 @@ def test_atoms_that_are_held_stay(silicon, ensemble, method):
     moved = np.abs(simulation.current_atoms().positions - atoms.positions).max(axis=1)
     assert moved[:4].max() == 0
     assert moved[4:].min() > 0
+
+
+@pytest.mark.parametrize("n_edges", [None, 1])
+def test_atoms_that_are_held_show_no_force_whether_or_not_all_systems_go_together(silicon, n_edges):
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.05, seed=0)
+    atoms.set_constraint(FixAtoms([3]))
+    simulation = Simulation([atoms, atoms], silicon, Settings(seed=0))
+    simulation.force_function._limit = n_edges
+    forces = simulation.step().forces.reshape(2, 8, 3).abs().amax(dim=2)
+    assert (forces == 0).tolist() == [[atom == 3 for atom in range(8)]] * 2
 
 
 def test_runs_draw_their_own_seed(model_path):
@@ -213,6 +251,16 @@ def test_schedules_are_linear_between_their_points():
         conditions = conditions_at(settings, step, freedom)
         assert conditions.temperature.tolist() == pytest.approx(temperatures)
         assert conditions.pressure.tolist() == pytest.approx([pressure * GIGAPASCAL] * 2)
+
+
+def test_a_step_holds_what_the_schedule_says_at_its_start(model_path):
+    schedule = [{"time": 0.0, "temperature": 100.0}, {"time": 0.002, "temperature": 500.0}]
+    simulation = Simulation(ethanol(), load_potential(model_path), Settings(ensemble="nvt", schedule=schedule, seed=0, watchdog=CALM))
+    held = []
+    for _ in range(5):
+        held.append(float(simulation.conditions.temperature))
+        simulation.step()
+    assert held == pytest.approx([100, 200, 300, 400, 500])
 
 
 @pytest.mark.parametrize(
@@ -328,6 +376,9 @@ def test_a_committee_that_disagrees_is_told_or_stops(model_path, caplog):
         other.network.embedding.weight.add_(0.1)
     with pytest.raises(ConfigError, match="max_force_deviation"):
         Simulation(ethanol(), potential, Settings(), committee=[other])
+    longer = random_potential(config=SMALL.model_copy(update={"cutoff": 5.0}))
+    with pytest.raises(ConfigError, match="different cutoffs"):
+        Simulation(ethanol(), potential, Settings(watchdog={"max_force_deviation": 1.0}), committee=[other, longer])
     Simulation(ethanol(), potential, Settings(watchdog={**CALM, "max_force_deviation": 1e-9}), committee=[other])
     assert "is uncertain by" in caplog.text
     caplog.clear()

@@ -118,6 +118,13 @@ def test_a30_a_spike_of_the_temperature_stops():
     assert watchdog(single, 300.0).check(single) == []
 
 
+def test_a30_the_limit_of_the_temperature_goes_by_the_hottest_point_of_the_schedule():
+    schedule = [{"time": time, "temperature": temperature} for time, temperature in ((0, 300.0), (1, 1500.0), (2, 400.0))]
+    settings = [Settings(ensemble="nvt", **keys) for keys in ({"schedule": schedule}, {"temperature": 1500.0})]
+    annealed, hot = (Simulation(SILICON, random_potential([14]), each) for each in settings)
+    assert torch.equal(annealed.watchdog.limits, hot.watchdog.limits)
+
+
 def test_a30_checks_wait_for_the_interval():
     hot = state_of(SILICON, temperature=30000.0, step=3)
     dog = watchdog(hot, interval=4)
@@ -228,6 +235,12 @@ def test_a30_a_drift_is_warned_of_once_and_stops_at_ten_times_the_limit(sign):
     assert dog.check(drifted(start, sign * (16.0 + 480), 5000)) == []
     with pytest.raises(WatchdogError, match="conserved energy"):
         dog.check(drifted(start, sign * (16.2 + 501), 5000))
+
+
+def test_a_cold_run_may_drift_as_a_warm_one():
+    start = state_of(ETHANOL, SILICON)
+    assert watchdog(start, 0.0).check(drifted(start, 16.0 + 9, 10)) == []
+    assert len(watchdog(start, 0.0).check(drifted(start, 16.2 + 11, 10))) == 1
 
 
 def test_a_jump_counts_as_the_drift_of_a_picosecond():

@@ -91,6 +91,8 @@ def test_files(silicon, tmp_path):
     assert summary["bulk_modulus_gpa"] == result.bulk_modulus
     assert summary["volume_ang3_per_atom"] == result.volume / 2
     assert summary["largest_deviatoric_stress_gpa"] == result.largest_deviatoric_stress
+    misfits = (result.energies - result.fitted_energies(result.volumes)) / 2
+    assert summary["misfit_mev_per_atom"] == pytest.approx(1000 * np.sqrt(np.mean(misfits**2)))
 
 
 @pytest.mark.parametrize(

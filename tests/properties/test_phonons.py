@@ -121,6 +121,14 @@ def test_masses_scale_frequencies(silicon, result):
     assert found.bands[0, 5] == pytest.approx(result.bands[0, 5] / 2, abs=0.01)
 
 
+def test_an_atom_may_be_listed_in_another_cell(silicon):
+    atoms = bulk("Si", a=5.4692)
+    atoms.calc = silicon.calc
+    expected = phonons(atoms, length=5.0, path="GX").bands
+    atoms.positions[1] += 10 * atoms.cell.array[0]
+    np.testing.assert_allclose(phonons(atoms, length=5.0, path="GX").bands, expected, atol=1e-5)
+
+
 def test_slab_and_paths(silicon):
     slab = graphene("Si2", a=3.868, thickness=0.0)
     slab.positions[1, 2] += 0.49
@@ -141,6 +149,9 @@ def test_imaginary_modes_and_forces_are_told(silicon, caplog):
     assert result.lowest < -1
     assert "imaginary modes, down to" in caplog.text
     assert "Forces" not in caplog.text
+    # Imaginary modes have no quantum.
+    moment = (result.density * result.axis)[result.axis > 0].sum() * (result.axis[1] - result.axis[0])
+    assert result.zero_point_energy == pytest.approx(moment * 4.135667696e-3 / 2, rel=0.01)
     displaced = bulk("Si", a=5.4692)
     displaced.positions[1, 0] += 0.05
     displaced.calc = silicon.calc

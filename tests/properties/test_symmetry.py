@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase.build import bulk, graphene, molecule
 
-from eqpot.properties.symmetry import primitive_cell, space_group
+from eqpot.properties.symmetry import point_group, primitive_cell, space_group
 
 
 def test_space_groups():
@@ -16,6 +16,14 @@ def test_space_groups():
     assert space_group(silicon) == "P1 (1)"
     assert space_group(graphene()) is None
     assert space_group(molecule("H2O")) is None
+
+
+def test_a_crystal_that_is_nearly_cubic_has_the_rotations_of_a_cube():
+    crystal = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    crystal.set_cell(crystal.cell.array @ (np.eye(3) + 5e-4 * np.random.default_rng(0).normal(size=(3, 3))), scale_atoms=True)
+    rotations = point_group(crystal)
+    assert len(rotations) == 48 * 4
+    np.testing.assert_allclose(rotations @ rotations.transpose(0, 2, 1), np.broadcast_to(np.eye(3), rotations.shape), atol=1e-12)
 
 
 def test_primitive_cell_lies_as_the_crystal_does():

@@ -5,6 +5,7 @@ import pytest
 from ase.build import bulk, graphene
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.lj import LennardJones
+from ase.constraints import FixAtoms
 
 from eqpot import EqpotCalculator
 from eqpot.errors import ConfigError, DataError, SimulationError
@@ -56,6 +57,14 @@ def test_symmetry_does_not_hold_atoms_at_a_saddle():
     atoms = bulk("Ar", "fcc", a=5.0, cubic=True) * (2, 2, 2)
     atoms.calc = Sites(atoms.positions.copy())
     assert vacancy_energy(atoms) == pytest.approx(-31 * Sites.DEPTH, abs=1e-4)
+
+
+def test_constraints_are_left_out():
+    atoms = bulk("Ar", "fcc", a=5.0, cubic=True) * (2, 2, 2)
+    atoms.calc = Sites(atoms.positions.copy())
+    atoms.set_constraint(FixAtoms(range(32)))
+    assert vacancy_energy(atoms) == pytest.approx(-31 * Sites.DEPTH, abs=1e-4)
+    assert len(atoms.constraints) == 1
 
 
 def test_silicon():

@@ -75,6 +75,21 @@ def test_rigid_motion_is_no_vibration(ethanol):
     np.testing.assert_allclose(result.wavenumbers, expected, atol=1.0)
 
 
+def test_a_molecule_that_is_bent_by_rounding_is_linear():
+    for bend, n_rigid in ((1e-4, 5), (0.1, 6)):
+        chain = Atoms("C3", [[0, 0, 0], [bend, 0, Bonds.length], [0, 0, 2 * Bonds.length]], calculator=Bonds())
+        assert vibrations(chain).n_rigid == n_rigid
+
+
+def test_forces_on_atoms_that_are_fixed_do_not_matter(caplog):
+    chain = Atoms("C3", [[0, 0, 0], [0, 0, 1.1], [0, 0, 1.1 + Bonds.length]], calculator=Bonds())
+    chain.set_constraint(FixAtoms([0, 1]))
+    assert vibrations(chain).largest_force < 1e-6
+    assert not caplog.messages
+    chain.set_constraint(FixAtoms([0]))
+    assert vibrations(chain).largest_force == pytest.approx(0.1 * Bonds.stiffness)
+
+
 def test_files(ethanol, tmp_path):
     result = vibrations(ethanol)
     result.write(tmp_path)

@@ -5,7 +5,7 @@ import torch
 
 from eqpot.training.config import OptimizationConfig
 from eqpot.training.muon import Muon, orthogonal_updates, orthogonalise
-from eqpot.training.optimizer import Optimizer
+from eqpot.training.optimizer import Optimizer, update_average
 from helpers import random_potential
 
 
@@ -60,6 +60,14 @@ def test_momentum_and_decay():
     # m = g1 / 4 + g2 / 2, and the direction is m / 2 + g2 / 2.
     expected = orthogonal_updates([0.125 * first + 0.75 * second], 4)[0]
     assert torch.allclose(weight, before * 0.95 - 0.1 * expected)
+
+
+def test_the_average_forgets_its_first_weights_soon():
+    average = [torch.zeros(3, dtype=torch.float64)]
+    update_average(average, [torch.ones(3, dtype=torch.float64)], step=1, decay=0.99)
+    torch.testing.assert_close(average[0], torch.full((3,), 9 / 11, dtype=torch.float64))
+    update_average(average, [torch.zeros(3, dtype=torch.float64)], step=10_000, decay=0.99)
+    torch.testing.assert_close(average[0], torch.full((3,), 0.99 * 9 / 11, dtype=torch.float64))
 
 
 def test_muon_moves_the_weights_of_linear_maps_and_adam_the_rest():

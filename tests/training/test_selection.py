@@ -59,6 +59,7 @@ def test_the_most_uncertain_comes_first_and_then_what_is_far_from_all():
     assert [choice.index for choice in select(3, features, uncertainty)] == [1, 4, 2]
     assert [choice.distance for choice in select(3, features, uncertainty)] == [np.inf, pytest.approx(9.0), pytest.approx(4.1)]
     assert [choice.index for choice in select(2, features)] == [4, 0]
+    assert [choice.index for choice in select(2, features - 100.0)] == [4, 0]
     # The pool is five times what is asked for: the farthest frame is too certain to be in it.
     features = np.array([[0.0], [0.2], [0.1], [0.3], [0.2], [100.0]])
     assert [choice.index for choice in select(1, features, np.array([5.0, 4, 4, 4, 4, 1]))] == [0]

@@ -69,6 +69,14 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
     assert again == trainer.config
 
 
+def test_the_loss_of_an_epoch_is_the_mean_over_its_frames(tmp_path):
+    reports = []
+    for batch_size in (8, 20):
+        training = {"epochs": 1, "batch_size": batch_size, "learning_rate": 1e-12}
+        Trainer(config(tmp_path, str(batch_size), training=training)).run(reports.append)
+    assert reports[0]["loss"] == pytest.approx(reports[1]["loss"], rel=1e-5)
+
+
 @pytest.mark.parametrize("network", [{"geometry": "position"}, {"geometry": "point_cloud"}, {"block": "pointwise"}], ids=str)
 def test_every_geometry_learns(tmp_path, network):
     settings = config(tmp_path, network={**network, "widening": 2}, training={"epochs": 40, "validate_every": 40, "learning_rate": 0.02})
@@ -351,6 +359,12 @@ def test_ordered_split_takes_the_first_frames(tmp_path):
     random_train, random_valid = read_split(config(tmp_path))
     origins = [frame.origin for frame in (*random_train, *random_valid)]
     assert len(set(origins)) == 30
+
+
+def test_of_validation_files_the_first_frames_are_taken(tmp_path):
+    train, valid = read_split(config(tmp_path, data={"valid": str(ETHANOL), "n_train": None, "n_valid": 7}))
+    assert len(train) == 120
+    assert [frame.origin.split()[-1] for frame in valid] == [str(i) for i in range(7)]
 
 
 def write_yaml(path, values):
