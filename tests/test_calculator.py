@@ -16,6 +16,7 @@ from ase.outputs import all_outputs
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from eqpot import EqpotCalculator
+from eqpot.distances import distance_table, unknown_distance
 from eqpot.errors import ConfigError, ModelFileError, NeighborError, UnknownElementError
 from eqpot.graph import collate, edge_vectors
 from eqpot.kernels.fibre_bundle import FusedFibreBundle
@@ -398,6 +399,13 @@ def test_mixed_periodicity_and_missing_lattice_vectors(any_calculator, name):
             compute(broken)
 
 
+def test_a3_the_handedness_of_the_cell_changes_nothing(any_calculator):
+    for name in ("stress", "stresses"):
+        expected = any_calculator.get_property(name, crystal())
+        found = any_calculator.get_property(name, SLABS["left-handed"])
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * abs(expected).max())
+
+
 def test_only_positions_numbers_cell_and_pbc_clear_the_results(calculator, monkeypatch):
     atoms = crystal()
     atoms.calc = calculator
@@ -480,6 +488,9 @@ def test_a_structure_outside_the_training_data_is_warned_of_once(caplog):
     atoms = bulk("Si", cubic=True)
     calculator.get_potential_energy(atoms)
     assert not caplog.messages
+    shortest = calculator.potentials[0].shortest_distances["Si-Si"]
+    calculator.get_potential_energy(bulk("Si", cubic=True, a=0.95 * shortest * 4 / 3**0.5))
+    assert not caplog.messages
     atoms.positions[1] = atoms.positions[0] + [1.2, 0, 0]
     calculator.get_potential_energy(atoms)
     assert len(caplog.messages) == 1
@@ -511,3 +522,9 @@ def test_elements_that_never_met_are_warned_of(caplog):
         calculator.get_forces(atoms)
     assert len(caplog.messages) == 1
     assert "no two such atoms next to each other" in caplog.messages[0]
+
+
+def test_the_pair_that_is_nearest_for_its_elements_is_named():
+    atoms = Atoms("H2C2", [[0, 0, 0], [0, 0, 0.6], [5, 0, 0], [5, 0, 0.9]])
+    sentence = unknown_distance(build_graph(atoms, 2.0), distance_table({"H-H": 0.7, "C-C": 1.4}))
+    assert sentence.startswith("Atoms C 2 and C 3 are 0.90 Å apart, and the training data have no two such atoms nearer than 1.40 Å")

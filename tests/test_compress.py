@@ -49,6 +49,17 @@ def test_the_file_holds_the_tables_and_how_far_they_are_off(original, tmp_path):
     assert table.deviations["radial"] < table.deviations["radial_slope"] < 1e-4
 
 
+def test_of_a_float32_file_the_rounding_of_its_tables_is_measured_in_float64(original, tmp_path):
+    output = tmp_path / "compressed.safetensors"
+    save_potential(load_potential(original, dtype="float32"), original)
+    graph = build_graph(ethanol(), 4.0)
+    table = compress(original, output, [graph], spacing=0.005)
+    assert read_header(output).dtype == "float32"
+    exact, compressed = (load_potential(path, dtype="float64")(*graph.tensors())["forces"] for path in (original, output))
+    assert table.deviations["force_mev_per_ang"] == pytest.approx(1000 * float((compressed - exact).abs().max()), rel=1e-3)
+    assert table.deviations["radial"] > 1e-8
+
+
 def test_a_coarser_table_says_that_it_is_worse(original, tmp_path):
     fine, coarse = (compress(original, tmp_path / "c.safetensors", [build_graph(ethanol(), 4.0)], h).deviations for h in (0.02, 0.1))
     assert all(coarse[name] > 10 * fine[name] for name in fine)

@@ -1,5 +1,6 @@
 """Official checkpoints as model files."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -13,6 +14,8 @@ from eqpot import EqpotCalculator, load_potential
 from eqpot.convert import convert_ponita
 from eqpot.errors import ConfigError, ModelFileError, NeighborError, UnknownElementError
 from eqpot.export.torchscript import export_torchscript
+from eqpot.graph import collate
+from eqpot.hessian import hessian
 from eqpot.model_file import read_header
 from eqpot.neighbors import build_graph
 from eqpot.network.reference import load_reference
@@ -61,6 +64,7 @@ def test_the_header_says_what_the_network_is(tmp_path):
     assert header.elements == ["H", "He", "Li", "Be", "B", "C", "N", "O"]
     assert header.network.num_ori == 12
     assert "ponita" in header.training["converted_from"]
+    assert header.training["weights_sha256"] == hashlib.sha256((GOLDEN / "A_small_weights.npz").read_bytes()).hexdigest()
     assert header.dtype == "float64"
 
 
@@ -77,6 +81,9 @@ def test_a_cutoff_makes_periodic_structures_possible(tmp_path, geometry):
     assert calculator.potentials[0].cutoff == 3.4
     assert atoms.get_potential_energy() == pytest.approx(float(energy), abs=1e-10)
     np.testing.assert_allclose(atoms.get_forces(), forces, rtol=0, atol=1e-10)
+    # Pairs that the calculator keeps beyond the cutoff have no part in it.
+    expected = hessian(calculator.potentials[0], build_graph(atoms, 3.4)).numpy()
+    np.testing.assert_allclose(calculator.get_hessian(atoms), expected, atol=1e-10 * abs(expected).max())
     # Atoms whose own images are neighbours.
     cell = crystal()
     single, double = (calculator.get_potential_energy(atoms) for atoms in (cell, cell.repeat((1, 2, 1))))
@@ -99,6 +106,16 @@ def test_float32_weights_stay_float32_and_export(tmp_path, geometry, radius):
     assert export_torchscript(potential, tmp_path / "p.pt") < 1e-4
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+def test_molecules_of_a_batch_do_not_meet_where_there_is_no_cutoff(tmp_path):
+    potential = load_potential(convert_golden("A_small", tmp_path))
+    export_torchscript(potential, tmp_path / "p.pt")
+    whole = collate([build_graph(atoms, potential.cutoff) for atoms in (ethanol(), ethanol()[:3])])
+    inputs = (whole.positions, whole.numbers, whole.cells, torch.zeros((2, 3), dtype=torch.bool), whole.batch)
+    for name, expected in potential(*whole.tensors()).items():
+        torch.testing.assert_close(torch.jit.load(tmp_path / "p.pt").batch(*inputs)[name], expected, rtol=1e-10, atol=1e-10)
+
+
 def test_a_periodic_structure_without_a_cutoff_is_refused(tmp_path):
     calculator = EqpotCalculator(convert_golden("A_small", tmp_path))
     with pytest.raises(NeighborError, match="no cutoff"):
@@ -115,6 +132,7 @@ def test_a_periodic_structure_without_a_cutoff_is_refused(tmp_path):
         ("A_small", "A_small", {"elements": ["H", "F"]}, ConfigError, r"1 \.\.\. 8"),
         ("A_small", "A_small", {"elements": ["Hh"]}, ConfigError, "'Hh' is no chemical symbol"),
         ("A_small", "A_small", {"scale": -1.0}, ConfigError, "scale must be positive"),
+        ("A_small", "A_small", {"shift": np.nan}, ConfigError, "shift nan; .* both finite"),
         ("none", "A_small", {}, ModelFileError, "no file none"),
         ("A_small", "none", {}, ConfigError, "no configuration file none"),
         ("text", "A_small", {}, ModelFileError, "cannot be read as npz"),

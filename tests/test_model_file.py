@@ -130,6 +130,10 @@ def spoiled(name):
             tensors["network.embedding.weight"][0, 0] = torch.nan
         elif name == "missing weight":
             del tensors["network.embedding.weight"]
+        elif name == "half precision":
+            tensors["network.embedding.weight"] = tensors["network.embedding.weight"].half()
+        elif name == "single orientations":
+            tensors["orientations"] = tensors["orientations"].float()
         elif name == "reference energies":
             tensors["reference_energies"] = tensors["reference_energies"].unsqueeze(1)
         return tensors
@@ -137,7 +141,9 @@ def spoiled(name):
     return change
 
 
-@pytest.mark.parametrize("name", ["too few orientations", "no design", "nan weight", "missing weight", "reference energies"])
+@pytest.mark.parametrize(
+    "name", ["too few orientations", "no design", "nan weight", "missing weight", "half precision", "reference energies"]
+)
 def test_tensors_that_would_give_wrong_numbers_are_refused(tmp_path, model_path, name):
     with safe_open(model_path, framework="pt") as file:
         save_file(spoiled(name)(load_file(model_path)), tmp_path / "p.safetensors", metadata=file.metadata())
@@ -151,7 +157,13 @@ def test_a_grid_that_is_no_design_is_refused_only_where_exactness_rests_on_it(tm
     save_potential(random_potential(config=POINTWISE), path)
     with safe_open(path, framework="pt") as file:
         save_file(spoiled("no design")(load_file(path)), path, metadata=file.metadata())
-    assert load_potential(path).network.config.block == "pointwise"
+    potential = load_potential(path, dtype="float64")
+    assert potential.network.config.block == "pointwise"
+    assert torch.equal(potential.network.grid.orientations, load_file(path)["orientations"])
+    with safe_open(path, framework="pt") as file:
+        save_file(spoiled("single orientations")(load_file(path)), path, metadata=file.metadata())
+    with pytest.raises(ModelFileError, match="orientations .* in float64"):
+        load_potential(path)
 
 
 def test_networks_without_a_grid_store_none(tmp_path):

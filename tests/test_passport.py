@@ -10,17 +10,21 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
+from ase.stress import full_3x3_to_voigt_6_stress
+from ase.units import GPa
 from typer.testing import CliRunner
 
+from eqpot import EqpotCalculator, passport
 from eqpot.cli.main import app
 from eqpot.data import Frame, read_frames
 from eqpot.errors import ConfigError, ModelFileError
 from eqpot.exactness import cutoff_jump, extensivity_error, force_deviation, rotation_error, stress_deviation
 from eqpot.model_file import load_potential, save_potential
 from eqpot.network.config import NetworkConfig
-from eqpot.passport import _calmest, issue, issue_of_run, read_passport, rows
+from eqpot.observables.series import drift
+from eqpot.passport import _calmest, _difference, _speed, errors_on, issue, issue_of_run, read_passport, rows
 from eqpot.training import TrainConfig, Trainer
-from helpers import ROOT, SILICON, random_potential
+from helpers import ROOT, SILICON, ethanol, random_potential
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +78,31 @@ def test_what_is_wrong_is_found(silicon):
     abrupt = Wrong(potential, lambda results, graph: {**results, "forces": results["forces"] + 1e-3 * graph.edge_index.shape[1]})
     assert cutoff_jump(abrupt, silicon) > 5e-4
     absolute = Wrong(potential, lambda results, _: {**results, "energy": results["energy"] + 1.0})
-    assert extensivity_error(absolute, silicon) > 0.05
+    assert extensivity_error(absolute, silicon) == pytest.approx(1 / 16)
     turned = Wrong(potential, lambda results, graph: {**results, "energy": results["energy"] + graph.positions[0, 0]})
     assert rotation_error(turned, silicon, 3)[0] > 1e-2
+    handed = Wrong(random_potential(), lambda results, graph: {**results, "energy": results["energy"] + graph.positions[1:4].det()})
+    assert rotation_error(handed, ethanol(), 2)[0] > 1e-2
     sampled = random_potential([14], NetworkConfig(block="pointwise", n_orientations=12, feature_degree=1, kernel_degree=2)).double()
     assert rotation_error(sampled, silicon, 3)[1] > 1e-9
+
+
+def test_nothing_that_is_no_number_passes(silicon):
+    silent = Wrong(random_potential([14]), lambda results, _: {name: value * torch.nan for name, value in results.items()})
+    measured = (*rotation_error(silent, silicon, 2), force_deviation(silent, silicon), stress_deviation(silent, silicon))
+    assert np.isnan([*measured, extensivity_error(silent, silicon)]).all()
+
+
+def test_a_slab_is_repeated_within_its_plane(silicon):
+    slab = silicon.copy()
+    slab.pbc = [False, True, True]
+    assert extensivity_error(random_potential([14]), slab) < 1e-12
+
+
+def test_of_a_large_structure_the_last_atom_is_moved_too():
+    atoms = Atoms("Si70", [[0, 0, 9 * k] for k in range(70)])
+    pushed = Wrong(random_potential([14]), lambda results, _: {**results, "forces": torch.eye(70, 3).flip(0)})
+    assert force_deviation(pushed, atoms) == pytest.approx(1.0)
 
 
 def test_commands(tmp_path, silicon):
@@ -119,6 +143,36 @@ def test_an_atom_on_its_way_into_another():
     potential = load_potential("MoNbTaW", dtype="float64")
     assert 0 < cutoff_jump(potential, bulk("W", "bcc", cubic=True).repeat(2)) < 1e-6
     assert cutoff_jump(potential, Atoms("W3", [[0, 0, 0], [0, 0, 1], [0, 0, -3]])) == 0
+
+
+def test_stresses_are_compared_in_gigapascals():
+    calculator, frames = EqpotCalculator("silicon", dtype="float64"), read_frames(SILICON)[:2]
+    errors = [calculator.get_stress(frame.atoms) - full_3x3_to_voigt_6_stress(frame.stress) for frame in frames]
+    found = errors_on(calculator.potentials[0], frames, [SILICON])
+    assert found.stress_mae_gpa == pytest.approx(np.abs(errors).mean() / GPa)
+
+
+def test_the_run_is_fitted_in_picoseconds_and_millielectronvolts_per_atom(silicon, monkeypatch):
+    seen = []
+    monkeypatch.setattr(passport, "drift", lambda *series: seen.append(series) or drift(*series))
+    issue("silicon", silicon, picoseconds=0.1)
+    (times, energies), energy = seen[0], EqpotCalculator("silicon", dtype="float64").get_potential_energy(silicon)
+    np.testing.assert_allclose(times, 0.01 * np.arange(10))
+    # Beside the potential energy there is the kinetic one, 3/2 kT an atom.
+    np.testing.assert_allclose(energies, 1000 * energy / 8 + 39, rtol=0, atol=20)
+
+
+def test_differences_are_in_millielectronvolts_and_of_energies_per_atom():
+    found = _difference(-0.009, 0.2, ethanol())
+    assert (found.energy_mev_per_atom, found.force_mev_per_ang) == pytest.approx((1.0, 200.0))
+
+
+def test_the_timing_leaves_the_number_of_threads(monkeypatch):
+    numbers = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(torch, "set_num_threads", numbers.append)
+    _speed(random_potential([1, 8]), molecule("H2O"), rounds=1)
+    assert numbers == [1, 3]
 
 
 def test_atoms_that_the_structure_holds_move(silicon):

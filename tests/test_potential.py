@@ -6,7 +6,7 @@ import torch
 from ase import Atoms
 
 from eqpot.errors import ConfigError, UnknownElementError
-from eqpot.graph import collate
+from eqpot.graph import collate, edge_vectors
 from eqpot.neighbors import build_graph
 from eqpot.potential import Potential
 from helpers import crystal, ethanol, random_potential
@@ -138,3 +138,19 @@ def test_parts_that_do_not_fit_are_refused():
     network = random_potential().network
     with pytest.raises(ConfigError, match="2 elements, 3 reference energies and a network for 3"):
         Potential(network, [1, 6], torch.zeros(3), 1.0)
+
+
+def test_batches_of_batches_are_batches():
+    graphs = [build_graph(atoms, 4.0) for atoms in STRUCTURES.values()]
+    for nested, flat in zip(collate([collate(graphs[:3]), *graphs[3:]]).tensors(), collate(graphs).tensors(), strict=True):
+        assert torch.equal(nested, flat)
+
+
+def test_what_the_caller_gives_stays_the_callers():
+    references = torch.tensor([-1.0, -2.0, -3.0], dtype=torch.float64)
+    potential, graph = Potential(random_potential().network, [1, 6, 8], references, 1.2), build_graph(ethanol(), 4.0)
+    references.zero_()
+    assert potential.reference_energies.tolist() == [-1, -2, -3]
+    vectors = edge_vectors(graph.positions, graph.cells, graph.edge_index, graph.shifts, graph.batch)
+    potential.energies_and_gradient(vectors, graph.numbers, graph.edge_index)
+    assert not vectors.requires_grad

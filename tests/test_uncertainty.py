@@ -159,6 +159,8 @@ def test_a45_deviations_are_those_of_the_equation(calibrated):
     energy, plus, minus = features(potential, [atoms, *moved])
     expected = scales["energy"] * torch.sqrt(energy @ torch.linalg.solve(covariance, energy))
     assert calculator.get_property("energy_std", atoms) == pytest.approx(float(expected), rel=1e-6)
+    # The energy of an atom that is alone is that of the structure.
+    assert calculator.get_property("energies_std", atoms[:1])[0] == pytest.approx(calculator.get_property("energy_std", atoms[:1]))
     force = (plus - minus) / (2 * step)
     expected = scales["forces"] * torch.sqrt(force @ torch.linalg.solve(covariance, force))
     assert calculator.get_property("forces_std", atoms)[2, 1] == pytest.approx(float(expected), rel=1e-4)

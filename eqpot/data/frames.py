@@ -28,7 +28,8 @@ class Frame:
 def structure_of(frame: Frame) -> bytes:
     """Return what two frames of the same atoms, in the same order at the same places, have in common."""
     atoms = frame.atoms
-    return b"".join([atoms.numbers.tobytes(), np.round(atoms.positions, 6).tobytes(), np.round(atoms.cell.array, 6).tobytes()])
+    places = np.round(atoms.positions, 6).tobytes(), np.round(atoms.cell.array, 6).tobytes()
+    return b"".join([atoms.numbers.tobytes(), *places, atoms.pbc.tobytes()])
 
 
 def densities(frames: Sequence[Frame]) -> list[float]:

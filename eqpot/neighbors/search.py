@@ -107,8 +107,8 @@ def within(
         if squares.min() < CLOSEST_DISTANCE**2:
             worst = int(squares.argmin())
             _refuse(int(edges[1, worst]), int(edges[0, worst]), float(squares[worst]))
-        # Not "shorter": a position that is no number has to reach the energy.
-        kept.append(torch.nonzero(~(squares >= cutoff**2)).squeeze(1) + piece.start)
+        # Not "shorter": a position that is not finite has to reach the energy.
+        kept.append(torch.nonzero(~((squares >= cutoff**2) & (squares < math.inf))).squeeze(1) + piece.start)
     if not kept:
         return edge_index, shifts
     chosen = torch.cat(kept)

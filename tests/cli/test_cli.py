@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import types
 from importlib.metadata import version
 
 import ase.io
@@ -71,6 +72,22 @@ def test_the_outcome_of_dynamics_counts_systems_and_atoms(tmp_path, model_path, 
     shown = io.StringIO()
     DynamicsView(simulation, Console(file=shown, width=1000)).conclude(summary)
     assert what in shown.getvalue()
+
+
+def test_the_speed_of_dynamics_is_that_of_all_systems_since_the_start(model_path, monkeypatch):
+    simulation = Simulation([ethanol()] * 2, load_potential(model_path), Settings(seed=0, timestep=0.5, steps=2000))
+    simulation.step()
+    now, shown = [0.0], io.StringIO()
+    monkeypatch.setattr("eqpot.cli.md_view.time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    view = DynamicsView(simulation, Console(file=shown, width=1000))
+    simulation.step()
+    simulation.step()
+    now[0] = 86.4
+    # 2 fs in a thousandth of a day.
+    assert view.nanoseconds_per_day() == pytest.approx(2e-3)
+    for step in range(0, 2001, 50):
+        view.show([{"step": step, "temperature_k": 300.0, "conserved_energy_ev": 1.0}] * 2)
+    assert [line.split(": ")[0] for line in shown.getvalue().splitlines()] == [f"step {200 * n} of 2000" for n in range(1, 11)]
 
 
 def test_every_command_has_an_example_that_is_one_of_its_calls():

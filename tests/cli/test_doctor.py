@@ -1,10 +1,13 @@
 """`eqpot doctor`, as a user meets it; A44."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import ase.io
 import numpy as np
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner
 
@@ -76,6 +79,10 @@ def test_model_checks_forces_rotation_and_weights(tmp_path, model_path, monkeypa
     save_potential(random_potential(config=NETWORKS["pointwise"]), tmp_path / "pointwise.safetensors")
     _, findings = examine_model(tmp_path / "pointwise.safetensors")
     assert [(f.level, f.check) for f in findings][:1] == [("warning", "rotation")]
+    save_potential(random_potential(dtype=torch.float32), tmp_path / "single.safetensors")
+    errors = examine_model(tmp_path / "single.safetensors")[0]["rotation error, of the largest force"]
+    double, single = (float(error.split()[0]) for error in errors.split(", "))
+    assert double < 1e-10 < 1e-8 < single
     right = eqpot.exactness.result_of
     monkeypatch.setattr(eqpot.exactness, "result_of", lambda *given: (result := right(*given)) | {"forces": 1.001 * result["forces"]})
     assert "does not conserve energy" in examine_model(model_path)[1][0].message
@@ -97,3 +104,5 @@ def test_env_names_versions_compiler_and_cache(monkeypatch):
     assert facts["C compiler"] == "none"
     assert [type(finding) for finding in findings] == [Finding]
     assert findings[0].check == "compiler"
+    monkeypatch.setattr(eqpot.doctor, "cache_folder", lambda: Path(tempfile.gettempdir()) / "eqpot-x")
+    assert [finding.check for finding in examine_environment()[1]] == ["compiler", "cache"]

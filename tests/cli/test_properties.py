@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 
@@ -48,8 +49,10 @@ def test_relax_writes_the_structure_and_the_way(eqpot, tmp_path):
     result = eqpot(*arguments, "-o", "relaxed.extxyz", "--trajectory", "way.extxyz")
     assert result.exit_code == 0, result.stderr
     assert "Space group P-1 (2) before, Fd-3m (227) after" in result.stdout.replace("\n", " ")
-    assert "The enthalpy has changed by -" in result.stdout
     relaxed, way = ase.io.read("relaxed.extxyz"), ase.io.read("way.extxyz", ":")
+    enthalpies = [atoms.get_potential_energy() + 2 * GIGAPASCAL * atoms.get_volume() for atoms in (way[0], relaxed)]
+    change = re.search(r"The enthalpy has changed by (-\d+\.\d{3}) meV/atom", result.stdout)[1]
+    assert float(change) == pytest.approx(1000 * (enthalpies[1] - enthalpies[0]) / 2, abs=2e-3)
     np.testing.assert_allclose(relaxed.get_stress() / GIGAPASCAL, [-2, -2, -2, 0, 0, 0], atol=1e-3)
     assert abs(relaxed.get_forces()).max() < 1e-4
     assert way[-1].get_potential_energy() == relaxed.get_potential_energy()
@@ -86,6 +89,7 @@ def test_eos(eqpot, tmp_path):
     assert summary["bulk_modulus_gpa"] == pytest.approx(85.8, abs=0.3)
     assert f"B  = {summary['bulk_modulus_gpa']:.2f} GPa" in result.stdout
     assert f"V0 = {summary['volume_ang3']:.4f}" in result.stdout
+    assert f"E0 = {summary['energy_ev']:.6f} eV ({summary['energy_ev_per_atom']:.6f} an atom)" in result.stdout
     with (tmp_path / "eos" / "eos.csv").open() as file:
         assert sum(1 for _ in csv.DictReader(file)) == 7
     assert is_png(tmp_path / "eos" / "eos.png")
@@ -121,7 +125,9 @@ def test_phonons_of_a_crystal(eqpot, tmp_path):
         "bands.csv", "dos.csv", "primitive.extxyz", "summary.json", "phonons.png",
     }  # fmt: skip
     assert is_png(tmp_path / "ph" / "phonons.png")
-    assert list(json.loads((tmp_path / "ph" / "summary.json").read_text())["special_points"]) == ["Γ", "X", "L"]
+    summary = json.loads((tmp_path / "ph" / "summary.json").read_text())
+    assert list(summary["special_points"]) == ["Γ", "X", "L"]
+    assert f"Zero-point energy {500 * summary['zero_point_energy_ev']:.2f} meV/atom" in result.stdout
     assert len(ase.io.read(tmp_path / "ph" / "primitive.extxyz")) == 2
 
 
@@ -144,6 +150,8 @@ def test_vibrations_of_a_molecule(eqpot, tmp_path):
     with (tmp_path / "vib" / "vibrations.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert float(rows[-1]["wavenumber_per_cm"]) == pytest.approx(3716, abs=1)
+    summary = json.loads((tmp_path / "vib" / "summary.json").read_text())
+    assert f"Zero-point energy {1000 * summary['zero_point_energy_ev']:.1f} meV" in result.stdout
 
 
 @pytest.mark.parametrize("command", ["relax", "eos", "elastic", "phonons"])

@@ -20,6 +20,7 @@ def test_the_first_signal_is_a_request_and_handlers_come_back(number):
     with on_stop(lambda: asked.append(True)) as received:
         os.kill(os.getpid(), number)
         assert asked == [True]
+        assert signal.getsignal(number) == (signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         assert exit_code(received) == 128 + number
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 

@@ -60,6 +60,8 @@ def test_a44_duplicates_to_the_digit_and_up_to_rotation():
     (copy,) = found([*frames, changed(frames[2], origin="copy, frame 0")], "duplicates")
     assert "1 frames are copies" in copy.message
     assert copy.frames == ("argon, frame 2 = copy, frame 0",)
+    for changes in ({"cell": 1.01 * frames[2].atoms.cell.array}, {"pbc": False}):
+        assert not found([*frames, with_atoms(frames[2], **changes)], "duplicates")
     matrix = Rotation.random(rng=np.random.default_rng(1)).as_matrix()
     order = np.random.default_rng(2).permutation(8)
     old = frames[3]
@@ -67,8 +69,10 @@ def test_a44_duplicates_to_the_digit_and_up_to_rotation():
     turned = changed(old, atoms=atoms, forces=(old.forces @ matrix.T)[order], origin="turned, frame 0")
     (near,) = found([*frames, turned], "near duplicates")
     assert near.frames == ("turned, frame 0 = argon, frame 3",)
-    # The same distances and another energy: another structure.
-    assert not found([*frames, changed(turned, energy=turned.energy + 0.5)], "near duplicates")
+    assert found([*frames, changed(turned, energy=turned.energy + 0.004)], "near duplicates")
+    # The same distances and another energy, or other forces: another structure.
+    for labels in ({"energy": turned.energy + 0.5}, {"forces": 1.5 * turned.forces}):
+        assert not found([*frames, changed(turned, **labels)], "near duplicates")
     moved = atoms.positions + np.random.default_rng(3).normal(scale=0.02, size=(8, 3))
     assert not found([*frames, with_atoms(turned, positions=moved)], "near duplicates")
 
@@ -102,7 +106,7 @@ def test_a44_zeros_of_constraints_and_net_force():
     (net,) = found(cut, "net force", "warning")
     assert net.frames == ("argon, frame 4",)
     symmetric = np.zeros((8, 3))
-    symmetric[:2, 0] = 1, -1
+    symmetric[:2, 0] = 1, -1.005
     assert found([*frames, changed(frames[0], forces=symmetric)], "constrained zeros", "note")
     assert found([changed(frame, forces=np.zeros((8, 3))) for frame in frames], "constrained zeros", "error")
 
@@ -111,6 +115,9 @@ def test_a44_outliers_of_energy_and_force():
     frames = argon(40)
     (energy,) = found([*frames[:-1], changed(frames[-1], energy=frames[-1].energy + 8.0)], "outliers")
     assert energy.frames[0] == "argon, frame 39"
+    assert not found([changed(f, energy=f.energy + 8.0 * (i % 8 == 0)) for i, f in enumerate(frames)], "outliers")
+    calm = argon(40, rattle=0.001)
+    assert not found([*calm[:-1], changed(calm[-1], energy=calm[-1].energy + 0.8)], "outliers")
     forces = frames[7].forces.copy()
     forces[:2, 0] += 45, -45
     (force,) = found([*frames[:7], changed(frames[7], forces=forces), *frames[8:]], "outliers")
@@ -128,6 +135,7 @@ def test_a44_overlaps_and_atoms_alone():
     close.positions[1] = close.positions[0]
     (error,) = found([*frames, changed(frames[3], atoms=close, origin="same, frame 0")], "geometry", "error")
     assert "on top of each other" in error.message
+    assert found(frames, "geometry", "error", test=[changed(frames[3], atoms=close)])
     far = Frame(Atoms("Ar3", [[0, 0, 0], [0, 0, 3], [0, 0, 20]]), -0.05, np.zeros((3, 3)), None, "far, frame 0")
     (alone,) = found([*frames, far], "isolated atoms", "warning")
     assert "1 atoms in 1 frames have no neighbour within 5 Å" in alone.message
@@ -144,7 +152,12 @@ def test_a44_doubts_about_cells():
     assert "without a lattice vector" in missing.message
     outside = found([*frames, with_atoms(frames[0], positions=frames[0].atoms.positions + 100)], "pbc", "note")
     assert "unwrapped" in outside[0].message
-    assert found([*frames, with_atoms(frames[0], pbc=[True, True, False])], "pbc", "warning")
+    for shift in (-0.6, 0.6):
+        assert not found([with_atoms(f, positions=f.atoms.positions + shift * f.atoms.cell.array.sum(axis=0)) for f in frames], "pbc")
+    slabs = [with_atoms(frame, pbc=[True, True, False]) for frame in frames]
+    assert found([*frames, slabs[0]], "pbc", "warning")
+    assert found([*frames, slabs[0]], "pbc", "note")
+    assert not found(slabs, "pbc", "note")
 
 
 def test_a44_offset_energies():
@@ -178,6 +191,8 @@ def test_a44_forces_of_other_sign_or_unit_than_the_energy(factor, message):
     assert message in error.message
     (note,) = found(argon(30), "forces and energy")
     assert "signs and units fit" in note.message
+    wrapped = [with_atoms(f, positions=f.atoms.get_positions(wrap=True)) for f in argon(30)]
+    assert "signs and units fit" in found(wrapped, "forces and energy")[0].message
 
 
 def test_a44_stress_of_other_sign_unit_or_with_a_pressure_missing():
@@ -190,6 +205,13 @@ def test_a44_stress_of_other_sign_unit_or_with_a_pressure_missing():
     (pressure,) = found(shifted, "stress and energy", "warning")
     missing = float(pressure.message.split("pressure of ")[1].split(" GPa")[0])
     assert missing == pytest.approx(3.0, abs=0.15)
+
+
+def test_a44_long_cells_are_compared_as_they_stretch():
+    """Atoms far from the origin move with the cell by more than those of structures that are compared."""
+    frames = argon(40, strain=0.015, rattle=0.005)
+    long = [changed(f, atoms=f.atoms.repeat((4, 1, 1)), energy=4 * f.energy, forces=np.tile(f.forces, (4, 1))) for f in frames]
+    assert "signs and units fit" in found(long, "stress and energy")[0].message
 
 
 def test_a44_stress_so_large_that_its_unit_is_another():
@@ -218,6 +240,8 @@ def test_a44_reading_goes_on_after_a_bad_frame_and_names_unused_labels(tmp_path)
     assert "1 of 4 frames" in errors[0].message
     assert "frame 2: the label energy is not finite" in errors[0].frames[0]
     assert "no data file" in errors[1].message
-    assert any("REF_energy, which look like labels and are not used" in f.message for f in findings)
+    assert any("also holds REF_energy, which" in f.message for f in findings)
     assert findings[0].level == "error"
     assert examine([tmp_path / "a.extxyz"], keys=LabelKeys("E"))[0] == []
+    (leaks,) = (f for f in examine([tmp_path / "a.extxyz"], [tmp_path / "a.extxyz"], LabelKeys("REF_energy"))[1] if f.check == "leaks")
+    assert "4 of 4 test frames" in leaks.message

@@ -98,6 +98,8 @@ def test_a_virial_is_minus_the_volume_times_the_stress(tmp_path):
     assert -np.trace(virial) == pytest.approx(slope, rel=1e-3)
     path = written(tmp_path, crystal(-1.0, 0.5, virial=virial))
     np.testing.assert_allclose(read_frames(path, LabelKeys("E", "F", virial="virial"))[0].stress, stress, rtol=1e-6)
+    milli = LabelKeys("E", "F", virial="virial", units=Units(energy="meV"))
+    np.testing.assert_allclose(read_frames(path, milli)[0].stress, 1e-3 * stress, rtol=1e-6)
     with pytest.raises(DataError, match="no frame has a virial under the key 'W'.*virial_key"):
         read_frames(path, LabelKeys("E", "F", virial="W"))
 
@@ -115,7 +117,8 @@ def test_units_are_converted_and_logged(tmp_path, caplog):
     np.testing.assert_allclose(np.diag(frame.stress), -0.1 * units.GPa * np.array([1, 2, 3]))
     for factor, unit in ((units.kcal / units.mol, "kcal/mol/Ang"), (0.1 * units.kJ / units.mol, "kJ/mol/nm"), (1e-3, "meV/Å")):
         assert Units(forces=unit).factor("forces") == pytest.approx(factor)
-    assert Units(stress="meV/Å^3").factor("stress") == 1e-3
+    for factor, unit in ((1e-3, "meV/Å^3"), (units.Rydberg / units.Bohr**3, "Ry/Bohr^3"), (-1e-4 * units.GPa, "-bar")):
+        assert Units(stress=unit).factor("stress") == pytest.approx(factor)
 
 
 def config(tmp_path, text):

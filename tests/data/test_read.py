@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from pymatgen.core import Lattice, Molecule, Structure
 
-from eqpot.data import Frame, LabelKeys, file_hash, fit_reference_energies, read_frames
+from eqpot.data import Frame, LabelKeys, densities, file_hash, fit_reference_energies, read_frames
 from eqpot.data.read import read_structure
 from eqpot.errors import DataError
 from eqpot.units import KCAL_PER_MOL
@@ -159,7 +159,7 @@ def test_of_several_structures_the_last_is_taken_or_the_one_that_is_named(tmp_pa
 
 def test_frames_that_cannot_be_learned_from_are_refused(tmp_path):
     stress = {"dft_stress": np.eye(3)}
-    molecule, skew, unknown = labelled(1, **stress), labelled(1, dft_stress=np.arange(9.0)), labelled(1)
+    molecule, skew, unknown = labelled(1, **stress), labelled(1, dft_stress=1e-4 * np.arange(9.0)), labelled(1)
     molecule[0].cell = molecule[0].pbc = None
     unknown[0].numbers[0] = 0
     for frames, message in ((molecule, "cell has no volume"), (skew, "not symmetric"), (unknown, "atomic number 0")):
@@ -204,3 +204,9 @@ def test_a18_reference_energies_that_the_data_do_not_determine_are_refused():
         fit_reference_energies([frame("H2O", -3.0)], {"H": 1.0, "O": 2.0, "Zz": 1.0})
     with pytest.raises(DataError, match="lack O"):
         fit_reference_energies([frame("H2O", -3.0)], {"H": 1.0})
+
+
+def test_a_density_needs_three_periodic_directions():
+    boxes = [Atoms("Ar", cell=[3, 3, 3], pbc=pbc) for pbc in (True, [True, True, False], False)]
+    (density,) = densities([Frame(atoms, 0.0, None, None, "made") for atoms in boxes])
+    assert density == pytest.approx(39.948 * 1.66053907 / 27, rel=1e-6)

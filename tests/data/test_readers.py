@@ -78,7 +78,7 @@ def test_databases_hold_labels_in_results_pairs_and_data(tmp_path):
     atoms = Atoms("HO", [[0, 0, 0], [0, 0, 1]], cell=[5, 5, 5], pbc=True, constraint=FixAtoms([0]))
     atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.ones((2, 3)), stress=np.arange(6.0))
     with ase.db.connect(tmp_path / "a.db") as database:
-        database.write(atoms, dft_energy=-3.0, data={"dft_forces": np.full((2, 3), 2.0)})
+        database.write(atoms, dft_energy=-3.0, data={"dft_forces": np.full((2, 3), 2.0), "forces": np.zeros((2, 3))})
         database.write(atoms, dft_energy=-4.0, data={"dft_forces": np.full((2, 3), 2.0)})
     frames = read_frames(tmp_path / "a.db")
     assert [frame.energy for frame in frames] == [-1.0, -1.0]

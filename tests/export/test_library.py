@@ -85,6 +85,18 @@ def test_a40_a_library_that_differs_is_not_written(tmp_path, model_path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
+def test_a40_gradients_are_compared_too(tmp_path, model_path, monkeypatch):
+    honest = Library.evaluate
+
+    def tampered(self, *inputs):
+        energies, gradient = honest(self, *inputs)
+        return energies, 1.001 * gradient
+
+    monkeypatch.setattr(Library, "evaluate", tampered)
+    with pytest.raises(EqpotError, match="nothing was written"):
+        export_library(model_path, tmp_path / "p.so")
+
+
 def test_other_networks_say_what_to_do(tmp_path):
     save_potential(random_potential(config=NETWORKS["position"]), tmp_path / "p.safetensors")
     with pytest.raises(EqpotError, match="Export torchscript instead"):

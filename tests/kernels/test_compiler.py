@@ -93,6 +93,12 @@ def test_without_a_usable_folder_the_process_has_its_own(source, monkeypatch):
     assert cache_folder().name.startswith("eqpot-")
 
 
+def test_a_folder_of_another_user_is_not_taken(source, monkeypatch):
+    """Libraries from it are run."""
+    monkeypatch.setattr(os, "getuid", lambda: source.stat().st_uid + 1)
+    assert cache_folder().name.startswith("eqpot-")
+
+
 def test_processes_compiling_at_once(source):
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         assert pool.map(answer, [source] * 3) == [42] * 3

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import logging
+import math
 import pickle
 import resource
 import time
@@ -164,13 +165,26 @@ def test_a_kernel_that_deviates_is_not_used(monkeypatch, caplog):
     assert "deviates from eager by nan" in caplog.text
 
 
-def test_the_check_sees_a_wrong_kernel():
+@pytest.mark.parametrize("element", [0, 2])
+def test_the_check_sees_a_wrong_kernel(element):
     potential = random_potential(config=NetworkConfig(n_channels=16))
     fused = FusedFibreBundle(potential.network, torch.float64)
     assert largest_deviation(fused) < 1e-8
     with torch.no_grad():
-        fused.network.embedding.weight[0, 0] += 1e-3
+        fused.network.embedding.weight[element, 0] += 1e-3
     assert largest_deviation(fused) > 1e-6
+
+
+@pytest.mark.parametrize("factor", [1.001, math.nan])
+def test_the_check_sees_a_wrong_gradient(monkeypatch, factor):
+    fused, honest = fused_potential().fused_kernel(), FusedFibreBundle.__call__
+
+    def tampered(self, *arguments):
+        energies, gradient = honest(self, *arguments)
+        return energies, factor * gradient
+
+    monkeypatch.setattr(FusedFibreBundle, "__call__", tampered)
+    assert not largest_deviation(fused) < 1e-4
 
 
 def test_without_a_compiler_potentials_work_and_say_so(monkeypatch, caplog, tmp_path):
@@ -258,9 +272,12 @@ def test_copies_and_pickles_have_kernels_of_their_own():
         assert torch.equal(twin.evaluate(graph)["forces"], potential.evaluate(graph)["forces"])
 
 
-def test_what_is_not_finite_gives_nan():
+@pytest.mark.parametrize("is_fused", [True, False], ids=["fused", "eager"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_gives_nan(value, is_fused):
     potential, graph = fused_potential(), build_graph(many_atoms(), 4.0)
-    graph.positions[3, 1] = float("nan")
+    potential.kernel_choice = potential.kernel_choice if is_fused else None
+    graph.positions[3, 1] = value
     assert potential.evaluate(graph)["energy"].isnan().all()
     assert potential.evaluate(graph)["forces"].isnan().all()
 
@@ -469,6 +486,28 @@ def test_memory_that_ran_out_spoils_no_later_call(monkeypatch):
         assert set(kernel._workspace.of_edges) <= {array.data_ptr() for array in kernel._workspace._held.values()}
         assert len(kernel._workspace.of_edges) == 4
     assert limit > 15
+
+
+def test_memory_of_a_large_structure_is_given_back():
+    workspace = call.Workspace(NetworkConfig(n_channels=32), 24, torch.float64, 100)
+    workspace.system(20_000, 10)
+    workspace.system(9, 72)
+    assert max(len(held) for held in workspace._held.values()) <= 1 << 20
+
+
+def test_an_error_of_the_exchange_is_raised():
+    class Broken:
+        n_local = 2
+
+        def forward(self, rows):
+            raise NeighborError("the link is broken")
+
+        def reverse(self, rows):
+            pass
+
+    vectors, edges = torch.tensor([[1.1, 0, 0], [-1.1, 0, 0]]), torch.tensor([[1, 0], [0, 1]])
+    with pytest.raises(NeighborError, match="the link is broken"):
+        fused_potential().fused_kernel()(vectors, torch.tensor([0, 1]), edges, ghosts=Broken())
 
 
 def test_tables_are_published_when_all_of_them_are_there(monkeypatch):

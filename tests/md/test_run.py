@@ -17,7 +17,7 @@ from eqpot.md import Settings, Simulation, resume_run, start_run
 from eqpot.md.forces import PotentialForces
 from eqpot.md.run import summarize
 from eqpot.observables import read_thermo, read_trajectory
-from helpers import ROOT, ethanol
+from helpers import ROOT, SMALL, ethanol, random_potential
 
 SILICON = ROOT / "potentials" / "silicon" / "potential.safetensors"
 
@@ -148,6 +148,8 @@ def test_a_resumed_run_has_its_settings_and_its_potential(tmp_path, model_path):
     shifted.reference_energies.add_(1.0)
     with pytest.raises(ConfigError, match="another potential"):
         resume_run(tmp_path / "run", shifted)
+    with pytest.raises(ConfigError, match="another potential"):
+        resume_run(tmp_path / "run", random_potential(config=SMALL.model_copy(update={"cutoff": 4.5})))
     with pytest.raises(ConfigError, match="no restart file"):
         resume_run(tmp_path / "none", potential)
 

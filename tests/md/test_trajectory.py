@@ -309,6 +309,15 @@ def test_a_table_goes_on_with_its_columns_alone(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
+def test_a_mark_is_of_what_is_on_the_disk(tmp_path, monkeypatch, suffix):
+    sizes = []
+    with open_trajectory(tmp_path / f"a{suffix}", frame(0), ROOM) as writer:
+        append(writer, range(3))
+        monkeypatch.setattr(os, "fsync", lambda handle: sizes.append(os.fstat(handle).st_size))
+        assert sizes == [writer.mark()["bytes"]]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
 def test_files_that_are_not_those_of_the_run_are_refused(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     with open_trajectory(path, frame(0), ROOM) as writer:

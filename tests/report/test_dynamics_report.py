@@ -17,11 +17,11 @@ from eqpot import load_potential
 from eqpot.cli.main import app
 from eqpot.errors import ConfigError, DataError
 from eqpot.md import Settings, Simulation, start_run
-from eqpot.observables import CanonicalTest, Diffusion, RadialDistribution, average, drift, read_thermo
+from eqpot.observables import CanonicalTest, Diffusion, RadialDistribution, Well, average, drift, read_thermo
 from eqpot.report.dynamics import report_dynamics, temperature_remark
-from eqpot.report.dynamics_figures import radial_distributions
+from eqpot.report.dynamics_figures import plot_sequence, radial_distributions
 from eqpot.report.dynamics_run import read_run
-from eqpot.report.dynamics_trajectories import diffusion_cells
+from eqpot.report.dynamics_trajectories import _mean_diffusion, _well_findings, diffusion_cells
 from eqpot.units import BOLTZMANN, FEMTOSECOND
 from helpers import ROOT, ethanol
 
@@ -348,3 +348,41 @@ def test_a_bond_does_not_flatten_the_other_peaks_of_g_of_r(bond, height, caption
     (figure, text), _ = radial_distributions({"": [found]})
     assert figure.axes[0].get_ylim() == pytest.approx((0, height))
     assert text == caption
+
+
+def test_runs_that_follow_one_another_are_drawn_so():
+    thermo = {"time_fs": np.array([0.0, 1000.0]), "temperature_k": np.array([300.0, 310.0]), "conserved_energy_ev": np.array([7.0, 7.1])}
+    _, lower = plot_sequence({"first": thermo, "second": thermo}, n_atoms=2).axes
+    np.testing.assert_allclose([line.get_xdata() for line in lower.lines], [[0, 1], [1, 2]])
+    np.testing.assert_allclose([line.get_ydata() for line in lower.lines], [[0, 50], [0, 50]])
+
+
+def test_replicas_have_independent_errors():
+    mean = _mean_diffusion([Diffusion(1.0, 0.3, (1.0, 2.0), 0.9), Diffusion(3.0, 0.4, (1.0, 2.0), None)])
+    assert (mean.coefficient, mean.error, mean.exponent) == pytest.approx((2.0, 0.25, 0.9))
+
+
+@pytest.mark.parametrize(("minimum", "symmetry", "near"), [(175.0, 1, 180), (290.0, 1, -60), (55.0, 3, 60), (118.0, 3, 0)])
+def test_a_well_is_named_by_the_angle_that_it_is_near(minimum, symmetry, near):
+    well = Well(minimum, 0.0, 1.0, 0.5, 0.1, (40.0, 30.0), (2.0, 1.0))
+    assert [str(finding) for finding in _well_findings("C0-C1-C2-C3", "", well, symmetry)] == [
+        f"population of C0-C1-C2-C3 near {near}° = 0.50 ± 0.10",
+        f"barrier of C0-C1-C2-C3 near {near}° = 30.0 ± 1.0 meV",
+    ]
+
+
+def test_the_largest_drift_may_be_downwards(tmp_path):
+    write_gas(tmp_path / "gas", n_frames=300)
+    schedule = [{"time": time, "temperature": kept} for time, kept in ((0.5, 300), (0.6, 600))]
+    (tmp_path / "gas" / "summary.json").write_text(json.dumps({"ensemble": "nvt", "timestep": 1.0, "schedule": schedule}))
+    with (tmp_path / "gas" / "thermo.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        time = float(row["time_fs"])
+        row["conserved_energy_ev"] = 3.2e-6 * time if time < 550 else -3.2e-5 * time
+    with (tmp_path / "gas" / "thermo.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    page = page_of(tmp_path / "gas", discard=0.0)
+    assert float(re.search(r"<b>([^<]*) <small>meV/atom/ps</small></b><span>largest drift", page)[1].split(" ± ")[0]) == pytest.approx(-1.0)

@@ -6,17 +6,20 @@ import shutil
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from typer.testing import CliRunner
 
 from eqpot import EqpotCalculator, load_potential
 from eqpot.calibration import calibrate, reliability
 from eqpot.cli.main import app
-from eqpot.data import label_graphs, read_frames
+from eqpot.data import Frame, label_graphs, read_frames
 from eqpot.errors import ConfigError
+from eqpot.model_file import read_header
 from eqpot.report.page import Page
-from eqpot.report.training import _learning_curves, report_training
+from eqpot.report.training import _learning_curves, _shortest, report_training
 from eqpot.training import TrainConfig, Trainer, evaluate
+from eqpot.units import GIGAPASCAL
 from helpers import ETHANOL, SILICON
 
 
@@ -45,6 +48,8 @@ def test_the_page_stands_alone_and_says_what_was_measured(run):
     errors = evaluate(potential, label_graphs(read_frames(SILICON), potential.cutoff))
     assert f"{errors['force_mae_mev_per_ang']:.3g} <small>meV/Å" in page
     assert f"{errors['energy_mae_mev_per_atom']:.3g} <small>meV/atom" in page
+    assert f"{errors['energy_mae_mev']:.3g} <small>meV</small>" in page
+    assert f"{errors['stress_mae_mev_per_ang3'] / 1000 / GIGAPASCAL:.3g} <small>GPa" in page
     assert re.search(r"<td>shortest distance, Å</td><td>\d\.\d\d</td>", page)
     assert "n_channels: 8" in page
     last = (run / "timings.csv").read_text().splitlines()
@@ -84,6 +89,8 @@ def test_a45_the_calibration_is_shown_where_there_is_one(run, tmp_path):
         row = page[page.index("within 1 σ") :]
         cells = re.search(rf"<td>{name}</td>(<td>.*?</tr>)", row)[1]
         assert f"<td>{100 * found[quantity].coverage(1):.1f} %</td>" in cells
+        baseline = found[quantity].constant(read_header(calibrated).uncertainty.rmse[quantity])
+        assert f"<td>{baseline.negative_log_likelihood() - found[quantity].negative_log_likelihood():+.2f}</td>" in cells
     report_training(run, tmp_path / "plain.html", [SILICON])
     assert "Uncertainty" not in (tmp_path / "plain.html").read_text(encoding="utf-8")
 
@@ -93,13 +100,21 @@ def test_the_worst_frame_comes_first(run, tmp_path):
     report_training(run, tmp_path / "page.html", [SILICON])
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     potential = load_potential(run / "potential.safetensors")
-    largest = []
+    largest, energies = [], []
     for frame, item in zip(frames, label_graphs(frames, potential.cutoff), strict=True):
-        forces = potential.evaluate(item.graph)["forces"].numpy()
-        largest.append(np.linalg.norm(forces - frame.forces, axis=1).max())
-    worst = frames[int(np.argmax(largest))].origin
-    assert re.search(r"energy error, meV/atom</th></tr></thead><tbody><tr><td>([^<]*)<", page)[1] == worst
-    assert f"<td>{1000 * max(largest):.1f}</td>" in page
+        result = potential.evaluate(item.graph)
+        largest.append(np.linalg.norm(result["forces"].numpy() - frame.forces, axis=1).max())
+        energies.append(1000 * (float(result["energy"]) - frame.energy) / len(frame.atoms))
+    worst = int(np.argmax(largest))
+    row = re.search(r"energy error, meV/atom</th></tr></thead><tbody><tr><td>([^<]*)<.*?</tr>", page)
+    assert row[1] == frames[worst].origin
+    assert f"<td>{1000 * max(largest):.1f}</td>" in row[0]
+    assert f"<td>{energies[worst]:+.2f}</td>" in row[0]
+
+
+def test_the_shortest_distance_may_cross_a_wall():
+    atoms = Atoms("Si2", [[0.5, 0, 0], [9.5, 0, 0]], cell=[10, 10, 10], pbc=True)
+    assert _shortest([Frame(atoms, None, None, None, "made")], 4.0) == pytest.approx(1.0)
 
 
 def test_the_same_run_gives_the_same_page(run, tmp_path):

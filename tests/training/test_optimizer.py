@@ -80,4 +80,17 @@ def test_muon_moves_the_weights_of_linear_maps_and_adam_the_rest():
     assert {"radial.input.weight", "lift_mixing.weight", "lift_product.gates.weight", "blocks.0.convolution.radial.weight"} <= names
     others = {name for name, _ in network.named_parameters()} - names
     assert {"embedding.weight", "radial.source_element.weight", "radial.hidden.bias", "lift_product.readout.2.weight"} <= others
-    assert all("exp_avg" in optimizer.state(parameter) for name, parameter in network.named_parameters() if name in others)
+    assert all("max_exp_avg_sq" in optimizer.state(parameter) for name, parameter in network.named_parameters() if name in others)
+    momenta = [optimizer.state(parameter)["momentum"] for name, parameter in network.named_parameters() if name in names]
+    assert all(torch.allclose(momentum, torch.full_like(momentum, 0.05)) for momentum in momenta)
+
+
+def test_weight_decay_is_that_of_the_matrices():
+    network = random_potential().network
+    optimizer = Optimizer(network, OptimizationConfig(weight_decay=0.5))
+    before = {name: parameter.clone() for name, parameter in network.named_parameters()}
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step(0.1)
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(parameter.data, (0.95 if "momentum" in optimizer.state(parameter) else 1.0) * before[name])

@@ -1,7 +1,9 @@
 """Fitting; A22, A38, A39."""
 
 import csv
+import itertools
 import shutil
+import types
 from pathlib import Path
 
 import ase.io
@@ -59,7 +61,7 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
     best = min(rows, key=lambda row: float(row["force_rmse_mev_per_ang"]))
     assert measured["force_mae_mev_per_ang"] == pytest.approx(float(best["force_mae_mev_per_ang"]), rel=1e-3)
     header = read_header(folder / "potential.safetensors")
-    assert header.training["training_frames"] == 20
+    assert (header.training["training_frames"], header.training["validation_frames"]) == (20, 10)
     assert len(header.training["data_sha256"]) == 64
     assert set(header.shortest_distances) == {"H-H", "H-C", "H-O", "C-C", "C-O"}
     bonds = [frame.atoms.get_distances(0, [1]).item() for frame in read_split(trainer.config)[0]]
@@ -127,6 +129,39 @@ def test_a39_resume_refuses_another_configuration(tmp_path):
         Trainer(config(tmp_path), resume=True)
 
 
+def test_a39_resume_refuses_other_validation_frames(tmp_path):
+    shutil.copy(ETHANOL, tmp_path / "valid.npz")
+    settings = config(tmp_path, data={"valid": str(tmp_path / "valid.npz")})
+    Trainer(settings)
+    with np.load(ETHANOL) as arrays:
+        np.savez(tmp_path / "valid.npz", **{**arrays, "energies": arrays["energies"] + 1.0})
+    with pytest.raises(ConfigError, match="data files.data_sha256"):
+        Trainer(settings, resume=True)
+
+
+def test_checkpoints_are_minutes_apart(tmp_path, monkeypatch):
+    """Forty seconds pass at every step."""
+    trainer = Trainer(config(tmp_path, training={"checkpoint_minutes": 1.0, "validate_every": 6, "batch_size": 5}))
+    moments = itertools.count(0, 40)
+    monkeypatch.setattr("eqpot.training.trainer.time", types.SimpleNamespace(monotonic=lambda: next(moments)))
+    trainer.run()
+    rows = (tmp_path / "run" / "timings.csv").read_text().splitlines()[1:]
+    assert [int(row.split(",")[0]) for row in rows] == [*range(0, 25, 2), 24]
+
+
+def test_the_last_epoch_is_validated_whatever_the_interval(tmp_path):
+    Trainer(config(tmp_path, training={"validate_every": 4})).run()
+    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == ["4", "6"]
+
+
+def test_gradients_are_clipped(tmp_path):
+    trainer = Trainer(config(tmp_path, training={"gradient_clip": 0.1}))
+    trainer._update(torch.tensor(1.0), [torch.ones_like(parameter) for parameter in trainer.parameters], 0.0)
+    norms = torch.stack([parameter.grad.norm() for parameter in trainer.parameters])
+    assert float(norms.norm()) == pytest.approx(0.1, rel=1e-4)
+
+
 def test_resume_says_how_to_train_longer(tmp_path):
     Trainer(config(tmp_path))
     with pytest.raises(ConfigError, match="epochs: 6 -> 7.*or on other data, start a new run with init: .*potential.safetensors"):
@@ -192,7 +227,9 @@ def strip(frame):
 def test_the_loss_is_that_of_the_potential():
     """The training step computes its own forces and virial; they must be those of `Potential`."""
     potential = random_potential((14,))
-    labelled = label_graphs(read_frames(SILICON)[:3], 4.0)
+    frames = read_frames(SILICON)[:3]
+    frames[1].atoms.cell = frames[1].atoms.cell.array[[1, 0, 2]]  # left-handed
+    labelled = label_graphs(frames, 4.0)
     step = make_step(potential.network, OptimizationConfig(), with_stress=True)
     sample = collate_samples([make_sample(item, potential) for item in labelled])
     loss = step(list(potential.network.parameters()), torch.tensor([2.0, 3.0, 5.0]), *sample.tensors())[0]
@@ -232,7 +269,8 @@ def test_a_compiled_step_takes_batches_of_other_sizes_than_the_first(tmp_path, m
     """Lengths of 0 and 1 in the example are compiled as constants, so it has none: here the first batches have one structure, or atom."""
     examples = []
 
-    def choose(network, settings, example, *_):
+    def choose(network, settings, example, with_stress, n_steps, names):
+        assert n_steps == 6 * 5
         examples.append(example)
         return lambda *_: pytest.fail("not called"), True
 
@@ -253,6 +291,15 @@ def test_a_compiled_step_takes_batches_of_other_sizes_than_the_first(tmp_path, m
     assert len(example.counts) == (1 if "batch_size" in batches else 2)
     assert len(example.species) >= 8
     assert example.edge_index.shape[1] > 8
+
+
+@pytest.mark.parametrize(("wanted", "n_steps", "is_compiled"), [(None, 3999, False), (None, 4000, True), (False, 4000, False)])
+def test_steps_are_compiled_where_that_pays(monkeypatch, wanted, n_steps, is_compiled):
+    potential = random_potential((14,), NETWORKS["position"])
+    sample = make_sample(label_graphs(read_frames(SILICON)[:1], 4.0)[0], potential)
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/c++")
+    monkeypatch.setattr(torch, "compile", lambda traced, **_: traced)
+    assert choose_step(potential.network, OptimizationConfig(compile=wanted), sample, True, n_steps)[1] == is_compiled
 
 
 def test_devices_that_are_not_there_are_refused(tmp_path):
@@ -367,6 +414,11 @@ def test_of_validation_files_the_first_frames_are_taken(tmp_path):
     assert [frame.origin.split()[-1] for frame in valid] == [str(i) for i in range(7)]
 
 
+def test_a_twentieth_of_the_frames_is_held_out_where_no_number_is_given(tmp_path):
+    train, valid = read_split(config(tmp_path, data={"n_train": None, "n_valid": None}))
+    assert (len(train), len(valid)) == (114, 6)
+
+
 def write_yaml(path, values):
     path.write_text(yaml.safe_dump(values))
     return path
@@ -457,5 +509,8 @@ def test_metrics_are_means_over_the_right_things():
         np.mean([abs(e) / len(f.atoms) for e, f in zip(energies, frames, strict=True)])
     )
     assert metrics["force_rmse_mev_per_ang"] == pytest.approx(1000 * np.sqrt(np.mean(forces**2)))
+    pairs = zip(results, frames, strict=True)
+    virials = [(result["stress"][0].numpy() - f.stress)[np.triu_indices(3)] * f.atoms.get_volume() / len(f.atoms) for result, f in pairs]
+    assert metrics["virial_mae_mev_per_atom"] == pytest.approx(1000 * np.mean(np.abs(virials)))
     molecules = evaluate(random_potential(), label_graphs(read_frames(ETHANOL)[:2], 4.0))
     assert not any(name.startswith(("stress", "virial")) for name in molecules)
