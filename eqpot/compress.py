@@ -53,7 +53,7 @@ def _radial_deviation(exact: FibreBundleNetwork, tabulated: FibreBundleNetwork, 
     """Compare all radial functions ten times in every interval."""
     cutoff = exact.config.cutoff
     lengths = torch.arange(1, 10 * n_intervals, dtype=torch.float64) * (cutoff / (10 * n_intervals))
-    value = slope = largest_value = largest_slope = 0.0
+    largest: list[list[float]] = []
     for pair in range(exact.n_elements**2):
         target, source = (torch.full_like(lengths, index, dtype=torch.int64) for index in divmod(pair, exact.n_elements))
         functions: list[torch.Tensor] = []
@@ -67,12 +67,10 @@ def _radial_deviation(exact: FibreBundleNetwork, tabulated: FibreBundleNetwork, 
             # Every function depends on its own length alone, so one forward derivative is the derivative of all.
             functions += torch.func.jvp(all_functions, (lengths,), (torch.ones_like(lengths),))
         expected, expected_slope, found, found_slope = functions
-        value, slope = max(value, float((found - expected).abs().max())), max(slope, float((found_slope - expected_slope).abs().max()))
-        largest_value, largest_slope = (
-            max(largest_value, float(expected.abs().max())),
-            max(largest_slope, float(expected_slope.abs().max())),
-        )
-    return {"radial": value / largest_value, "radial_slope": slope / largest_slope}
+        largest.append([float(values.abs().max()) for values in (found - expected, expected, found_slope - expected_slope, expected_slope)])
+    # Not Python's max: a NaN must come out.
+    value, of_value, slope, of_slope = np.max(largest, axis=0).tolist()
+    return {"radial": value / of_value, "radial_slope": slope / of_slope}
 
 
 def _deviation_on(exact: Potential, compressed: Potential, graphs: Sequence[AtomGraph]) -> dict[str, float]:

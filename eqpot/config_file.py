@@ -146,7 +146,9 @@ def _told(error: ValidationError) -> list[tuple[list[str], Any]]:
     told: dict[str, tuple[list[str], Any]] = {}
     for problem in error.errors():
         parts = [str(part) for part in problem["loc"]]
-        member = next((place for place, part in enumerate(parts) if _MEMBER.fullmatch(part)), len(parts))
+        # A key that is unknown may look like anything.
+        known = parts[:-1] if problem["type"] == "extra_forbidden" else parts
+        member = next((place for place, part in enumerate(known) if _MEMBER.fullmatch(part)), len(parts))
         location, union = [*parts[:member], *parts[member + 1 :]], ".".join(parts[:member])
         if member == len(parts) or union not in told or len(location) > len(told[union][0]):
             told[union if member < len(parts) else f"{union} {problem['type']}"] = location, problem

@@ -276,7 +276,8 @@ def test_copies_and_pickles_have_kernels_of_their_own():
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_not_finite_gives_nan(value, is_fused):
     potential, graph = fused_potential(), build_graph(many_atoms(), 4.0)
-    potential.kernel_choice = potential.kernel_choice if is_fused else None
+    if not is_fused:
+        potential.kernel_choice = None
     graph.positions[3, 1] = value
     assert potential.evaluate(graph)["energy"].isnan().all()
     assert potential.evaluate(graph)["forces"].isnan().all()

@@ -441,6 +441,9 @@ def test_a38_an_unknown_key_gets_the_nearest_known_one(tmp_path):
         ("network.r_max=3", "; the nearest known key is 'network.cutoff'"),
         ("training.max_epochs=3", "; the nearest known key is 'training.epochs'"),
         ("energy_weight=3", "; the nearest known key is 'training.energy_weight'"),
+        ("int=3", "the key 'int' is unknown"),
+        ("a[b]=3", "the key 'a[b]' is unknown"),
+        ("training.a[b]=3", "the key 'training.a[b]' is unknown"),
         ("zzz=3", "; the keys there are output, seed, dtype, device, init, data, network, training."),
     ],
 )
