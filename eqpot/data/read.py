@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import ase.io
+import numpy as np
 from ase import Atoms
 
 from eqpot.data.cache import VERSION, load_frames, save_frames
@@ -157,8 +158,10 @@ def _unused(contents: Contents) -> list[str]:
     """Return keys that look like labels and were not asked for."""
     words = ("energy", "forces", "stress", "virial")
     there = {name for record in contents.records for name in record.values if any(word in name.lower() for word in words)}
-    # ASE writes the free energy beside every energy.
-    return sorted(there - {*contents.keys.named().values(), "free_energy"})
+    # ASE writes the energy a second time, as the free energy, where the method tells of one alone.
+    if all(np.array_equal(record.values.get("energy", ()), record.values.get("free_energy", ())) for record in contents.records):
+        there.discard("free_energy")
+    return sorted(there - set(contents.keys.named().values()))
 
 
 def _digest(source: Source) -> str:

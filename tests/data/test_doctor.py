@@ -228,6 +228,15 @@ def test_a44_stress_that_cannot_be_checked_is_said():
     assert not found([changed(f, stress=None) for f in argon()], "stress and energy")
 
 
+@pytest.mark.parametrize(("shift", "is_told"), [(0.0, False), (0.1, True)])
+def test_a_free_energy_is_told_of_where_it_is_another(tmp_path, shift, is_told):
+    atoms = ase.io.read(SILICON)
+    energy = atoms.get_potential_energy()
+    atoms.calc = SinglePointCalculator(atoms, energy=energy, free_energy=energy + shift, forces=atoms.get_forces())
+    ase.io.write(tmp_path / "a.extxyz", atoms)
+    assert any("also holds free_energy" in f.message for f in examine([tmp_path / "a.extxyz"])[1]) == is_told
+
+
 def test_a44_reading_goes_on_after_a_bad_frame_and_names_unused_labels(tmp_path):
     frames = ase.io.read(SILICON, ":4")
     for atoms in frames:
